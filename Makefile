@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where the CPU build of torch comes from.  Set TORCH_INDEX= (empty) where the default index has one.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
+UPSTREAM ?= https://api.openai.com/v1
+WORKERS ?= 2
+
+.PHONY: demo serve test check format bench clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(TORCH) || $(BIN)/pip install --quiet --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/.installed ## the main job, offline: SDK -> proxy -> embedded upstream
+	$(BIN)/laconic demo
+
+serve: $(VENV)/.installed ## the proxy in front of $(UPSTREAM)
+	$(BIN)/laconic serve --upstream $(UPSTREAM)
+
+test: $(VENV)/.installed
+	$(BIN)/pytest -q -n $(WORKERS)
+
+check: $(VENV)/.installed ## format, lint, types, import floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_floors.py tests/test_docs.py
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed ## figures; the data folder comes from LACONIC_DATA
+	$(BIN)/python benchmarks/all.py
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
