@@ -1,0 +1,5 @@
+"""`python -m proxy`."""
+
+
+def main() -> None:
+    """Run the command line."""
