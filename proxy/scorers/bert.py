@@ -1,0 +1,125 @@
+"""The forward pass of a BERT encoder in plain torch, for one unpadded sequence.
+
+Weights come from a file of our own: two-dimensional ones as int8 rows with one float32 scale each
+(weight = rows * scale), the rest as they are.  Matrices are widened to float32 when loaded; the
+word table stays int8 and is widened row by row as words are looked up, which gives the same
+numbers in a quarter of the memory.
+
+Written out because importing transformers takes seconds, and this takes a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The dimensions of an encoder."""
+
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    positions: int
+    words: int
+    epsilon: float
+
+    @property
+    def middle(self) -> int:
+        """How many layers make two thirds of them."""
+        return -(-2 * self.layers // 3)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    weight: Tensor  # (out, in)
+    bias: Tensor  # (out,)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True, slots=True)
+class _Norm:
+    weight: Tensor  # (d,)
+    bias: Tensor  # (d,)
+    epsilon: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.epsilon)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One block: attention, then a two-layer perceptron, each with a residual and a norm."""
+
+    heads: int
+    qkv: _Linear
+    attended: _Linear
+    norm1: _Norm
+    inner: _Linear
+    outer: _Linear
+    norm2: _Norm
+
+    def __call__(self, x: Tensor) -> Tensor:
+        n, d = x.shape
+        q, k, v = self.qkv(x).view(n, 3, self.heads, d // self.heads).permute(1, 2, 0, 3)
+        mixed = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]  # (heads, n, d/heads)
+        x = self.norm1(x + self.attended(mixed.transpose(0, 1).reshape(n, d)))
+        return self.norm2(x + self.outer(F.gelu(self.inner(x))))
+
+
+class Bert:
+    """An encoder of the BERT family: ids of one sequence in, states of two layers out."""
+
+    def __init__(self, shape: Shape, weights: Mapping[str, Tensor]) -> None:
+        """Widen the matrices; a missing or misshapen tensor is a KeyError or a ValueError."""
+        self.shape = shape
+        self._words = weights["words.rows"]  # (words, d) int8
+        self._word_scales = weights["words.scales"]  # (words, 1)
+        self._places = _widened(weights, "positions")  # (positions, d)
+        self._norm = _norm(weights, "norm", shape)
+        self._layers = [_layer(weights, f"layers.{i}", shape) for i in range(shape.layers)]
+        if self._words.shape != (shape.words, shape.width):
+            raise ValueError(f"words: found {tuple(self._words.shape)}, wanted {shape}")
+
+    @torch.inference_mode()
+    def __call__(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the final states and those two thirds down, each (n, d), of ids (n,)."""
+        x = self._words[ids] * self._word_scales[ids] + self._places[: len(ids)]
+        x = middle = self._norm(x)
+        for number, layer in enumerate(self._layers, 1):
+            x = layer(x)
+            if number == self.shape.middle:
+                middle = x
+        return x, middle
+
+
+def _widened(weights: Mapping[str, Tensor], name: str) -> Tensor:
+    return weights[f"{name}.rows"] * weights[f"{name}.scales"]
+
+
+def _linear(weights: Mapping[str, Tensor], name: str) -> _Linear:
+    return _Linear(_widened(weights, name), weights[f"{name}.bias"])
+
+
+def _norm(weights: Mapping[str, Tensor], name: str, shape: Shape) -> _Norm:
+    return _Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], shape.epsilon)
+
+
+def _layer(weights: Mapping[str, Tensor], name: str, shape: Shape) -> _Layer:
+    return _Layer(
+        heads=shape.heads,
+        qkv=_linear(weights, f"{name}.qkv"),
+        attended=_linear(weights, f"{name}.attended"),
+        norm1=_norm(weights, f"{name}.norm1", shape),
+        inner=_linear(weights, f"{name}.inner"),
+        outer=_linear(weights, f"{name}.outer"),
+        norm2=_norm(weights, f"{name}.norm2", shape),
+    )

@@ -1,0 +1,79 @@
+"""The encoder that travels in the package: loads in a second, needs no network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from safetensors.torch import load
+from tokenizers import Tokenizer
+
+from proxy.errors import PolicyError
+from proxy.scorers.bert import Bert, Shape
+from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
+
+MODELS: Final = Path(__file__).parent / "models"
+FORMAT: Final = 1
+
+
+class EmbeddedEncoder(LateEncoder):
+    """A converted encoder (``training/convert_encoder.py``), by default the shipped one.
+
+    Any number of threads may read at once: weights are never written after loading.
+    """
+
+    def __init__(self, folder: Path = MODELS / "all-minilm-l6-v2") -> None:
+        """Load and verify the model in ``folder``; raises PolicyError where it is not whole."""
+        config, blob = _verified(folder)
+        self._bert = Bert(Shape(**config["shape"]), load(blob))
+        self._tokenizer = _plain_tokenizer(folder / "tokenizer.json")
+        self._head, self._tail = config["special"]["head"], config["special"]["tail"]
+        self.unknown = config["special"]["unknown"]
+        self.width = self._bert.shape.width
+        self.window = self._bert.shape.positions - len(self._head) - len(self._tail)
+        self.revision = f"{config['name']}@{config['revision']}/{backend()}"
+
+    def tokenise(self, text: str) -> Tokens:
+        """Tokenise; ``[SEP]`` and its like in the text are the letters they are made of."""
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        starts = np.array(found.offsets, dtype=np.int64).reshape(-1, 2)[:, 0]
+        return Tokens(np.array(found.ids, dtype=np.int64), starts)
+
+    def read(self, ids: Ids) -> States:
+        """Run one window between its special tokens, and leave those out of what comes back."""
+        framed = torch.tensor([*self._head, *ids.tolist(), *self._tail])
+        final, middle = self._bert(framed)
+        kept = slice(len(self._head), len(self._head) + len(ids))
+        return States(final[kept].numpy(), middle[kept].numpy())
+
+
+def backend() -> str:
+    """Name the arithmetic: where this differs, the last bits of a vector may."""
+    version = torch.__version__.partition("+")[0]
+    return f"torch-{version}-fp32-{torch.backends.cpu.get_cpu_capability().lower()}"
+
+
+def _plain_tokenizer(path: Path) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # caller text never becomes a special token
+    return tokenizer
+
+
+def _verified(folder: Path) -> tuple[dict[str, dict[str, int] | str], bytes]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        blob = (folder / "model.safetensors").read_bytes()
+    except OSError as error:
+        raise PolicyError(f"model {folder}: {error.strerror or error}") from error
+    if config["format"] != FORMAT:
+        raise PolicyError(f"model {folder}: found format {config['format']}, wanted {FORMAT}")
+    found = hashlib.sha256(blob).hexdigest()
+    if found != config["weights_sha256"]:
+        raise PolicyError(f"model {folder}: found weights {found}, wanted {config['weights_sha256']}")
+    return config, blob
