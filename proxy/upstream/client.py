@@ -1,0 +1,236 @@
+"""The HTTP client, with everything turned off that would speak on the caller's behalf.
+
+aiohttp's client adds a User-Agent, asks for encodings it can decode, decodes what comes, follows
+redirects, keeps cookies, reads proxies from the environment, and gives up after five minutes.  A
+transparent proxy does none of that: what leaves is what the caller sent, what comes back is what
+the upstream sent.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeAlias
+
+import aiohttp
+from aiohttp.http import HttpProcessingError
+from multidict import CIMultiDict
+from yarl import URL
+
+from proxy.errors import UpstreamTimeout, UpstreamUnavailable
+
+HEADER_LIMIT = 64 * 1024
+"""Bytes of one header line, both ways; aiohttp's own limit is 8,190."""
+
+HEADER_COUNT = 1024
+"""Header fields of one message; aiohttp's own limit is 128."""
+
+_SLICE = 256 * 1024  # a body in memory is written in slices, so that a slow upstream holds it back
+
+_AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+"""Header fields in the order of the wire, repeats included."""
+
+Address: TypeAlias = tuple[str, int]
+"""An IP address and a port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A request body that is passed on as it comes; ``length`` is None where it is chunked."""
+
+    chunks: AsyncIterator[bytes]
+    length: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A request to the upstream: the target verbatim, the headers without framing fields."""
+
+    method: str
+    url: str
+    headers: Headers = field(repr=False)
+    body: bytes | Streamed | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the upstream answered; ``chunks`` are its body's bytes, undecoded, as they come.
+
+    Iterating raises UpstreamTimeout or UpstreamUnavailable where the upstream is lost midway.
+    """
+
+    status: int
+    reason: str
+    headers: Headers = field(repr=False)
+    chunks: AsyncIterator[bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTimeouts:
+    """How long the upstream may take: to accept a connection, and between two reads."""
+
+    connect_s: float = 10.0
+    read_s: float = 600.0
+
+
+class Upstream:
+    """A pool of connections to the upstream; opened and closed inside a running loop."""
+
+    def __init__(self, timeouts: UpstreamTimeouts | None = None) -> None:
+        """Open the pool; nothing is connected yet."""
+        timeouts = timeouts or UpstreamTimeouts()
+        self._own: tuple[Address, ...] = ()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=self._socket),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=timeouts.connect_s, sock_read=timeouts.read_s
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_AUTO_HEADERS,
+            auto_decompress=False,
+            trust_env=False,
+            max_line_size=HEADER_LIMIT,
+            max_field_size=HEADER_LIMIT,
+            max_headers=HEADER_COUNT,
+        )
+
+    async def __aenter__(self) -> Self:
+        """Give the pool itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    def refuse(self, own: Iterable[Address]) -> None:
+        """Never connect to these addresses: they are our own, and the request would loop."""
+        self._own = tuple(own)
+
+    @asynccontextmanager
+    async def send(self, message: Outgoing) -> AsyncIterator[Answer]:
+        """Send one request and give its answer, once status and headers are there.
+
+        Leaving the block before the body has been read to its end closes the connection.
+        Raises UpstreamTimeout and UpstreamUnavailable.
+        """
+        with _translated(message.url):
+            response = await self._session.request(
+                message.method,
+                _verbatim(message.url),
+                headers=_framed(message),
+                data=_payload(message.body),
+                allow_redirects=False,
+            )
+        try:
+            yield Answer(
+                status=response.status,
+                reason=response.reason or "",
+                headers=_fields(response.raw_headers),
+                chunks=_chunks(response, message.url),
+            )
+        finally:
+            response.close()
+
+    def _socket(self, target: aiohttp.AddrInfoType) -> socket.socket:
+        """Make the socket of a new connection, where it does not lead back to ourselves."""
+        family, kind, protocol, _, address = target
+        if any(leads_to(own, (str(address[0]), int(address[1]))) for own in self._own):
+            raise OSError(f"{address[0]}:{address[1]} is this proxy itself")
+        return socket.socket(family, kind, protocol)
+
+
+def leads_to(own: Address, target: Address) -> bool:
+    """Whether connecting to ``target`` reaches a server that listens on ``own``.
+
+    A wildcard address listens on every local one, and local are those that can be bound to.
+    """
+    if own[1] != target[1]:
+        return False
+    if own[0] not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return own[0] == target[0]
+    family = socket.AF_INET6 if ":" in target[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((target[0], 0))
+        except OSError:
+            return False
+    return True
+
+
+def _verbatim(url: str) -> URL:
+    """Make a URL whose request target is what follows the authority, to the byte.
+
+    yarl would drop an empty query; as part of the path, it has no opinion on it.
+
+    >>> _verbatim("http://h:1/a%2Fb?").raw_path_qs
+    '/a%2Fb?'
+    """
+    scheme, _, rest = url.partition("://")
+    authority, slash, target = rest.partition("/")
+    return URL.build(scheme=scheme, authority=authority, path=slash + target, encoded=True)
+
+
+def _framed(message: Outgoing) -> CIMultiDict[str]:
+    """Headers with a Content-Length where the length is known; aiohttp chunks what has none.
+
+    Repeats of a field take the spelling of the first: aiohttp would take `x-a` and `X-A` for one
+    field set twice.
+    """
+    spelling: dict[str, str] = {}
+    headers = CIMultiDict(
+        (spelling.setdefault(name.lower(), name), value) for name, value in message.headers
+    )
+    match message.body:
+        case bytes(body):
+            headers["Content-Length"] = str(len(body))
+        case Streamed(length=int(length)):
+            headers["Content-Length"] = str(length)
+        case _:
+            pass
+    return headers
+
+
+def _payload(body: bytes | Streamed | None) -> Any:
+    """Give a body in the shape aiohttp sends best: small ones in one packet with the headers."""
+    match body:
+        case Streamed(chunks=chunks):
+            return chunks
+        case bytes() if len(body) > _SLICE:
+            return _slices(body)
+        case _:
+            return body
+
+
+async def _slices(body: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(body), _SLICE):
+        yield body[start : start + _SLICE]
+
+
+def _fields(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """Decode header fields as aiohttp encodes them again; their names keep their case."""
+    return tuple(
+        (name.decode("ascii", "replace"), value.decode("utf-8", "surrogateescape"))
+        for name, value in raw
+    )
+
+
+async def _chunks(response: aiohttp.ClientResponse, url: str) -> AsyncIterator[bytes]:
+    with _translated(url):
+        async for chunk in response.content.iter_any():
+            yield chunk
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    """Raise aiohttp's and the socket's errors as ours; the cause is kept, the target is not."""
+    where = _verbatim(url).host_port_subcomponent
+    try:
+        yield
+    except TimeoutError as error:
+        raise UpstreamTimeout(f"upstream {where}: {type(error).__name__}") from error
+    except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+        raise UpstreamUnavailable(f"upstream {where}: {type(error).__name__}") from error
