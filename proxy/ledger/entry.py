@@ -1,0 +1,214 @@
+"""The one canonical record of an exchange.
+
+Every field says in its annotation what it means; ``docs/ledger.md`` is made from these words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Annotated, Any, get_args, get_type_hints
+
+from proxy.types import Component, Count, Mode, Outcome, Reason
+
+_HASH_LENGTH = 12
+_LONGEST_TEXT = 200
+
+
+class Ended(StrEnum):
+    """How an exchange came to its end."""
+
+    COMPLETE = "complete"  # the whole answer reached the caller
+    CALLER_GONE = "caller-gone"  # the caller hung up first
+    UPSTREAM_LOST = "upstream-lost"  # the upstream never answered, or stopped half-way
+    ERROR = "error"  # a fault of ours, or a request that we refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """What happened in one exchange: no prompt text, no credential.
+
+    ``None`` means that a figure was not taken, never zero.
+    """
+
+    request_id: Annotated[str, "Identifies the exchange; also the header `x-laconic-request-id`."]
+    started_at: Annotated[str, "When the request arrived: ISO 8601, UTC."]
+    method: Annotated[str, "The HTTP method."]
+    path: Annotated[str, "The path as requested; the query string is left out."]
+    status: Annotated[int | None, "The HTTP status that the caller was sent; null if none was."] = (
+        None
+    )
+    route: Annotated[str | None, "The route of the policy file that matched."] = None
+    policy: Annotated[str | None, "The policy in force."] = None
+    mode: Annotated[Mode | None, "Its mode: on, off or audit (measured, original forwarded)."] = (
+        None
+    )
+    model: Annotated[str | None, "The model that the caller asked for."] = None
+    stream: Annotated[bool, "Whether the caller asked for a stream."] = False
+    reason: Annotated[
+        Reason | None,
+        "Why the newest turn passed through; null where it was compressed as planned.",
+    ] = None
+    detail: Annotated[str | None, "More about the reason, such as the type of an error."] = None
+    tokens_before: Annotated[int | None, "Prompt tokens as the caller sent them."] = None
+    tokens_after: Annotated[
+        int | None, "Prompt tokens of the compressed form, whether or not it was what was sent."
+    ] = None
+    tokens_saved: Annotated[int | None, "tokens_before - tokens_after."] = None
+    rate: Annotated[float | None, "tokens_after / tokens_before."] = None
+    encoding: Annotated[str | None, "The encoding that tokens were counted in."] = None
+    estimated: Annotated[
+        bool, "Whether the count is an estimate: the model's own encoding is not known."
+    ] = False
+    components: Annotated[Mapping[Component, Count], "Tokens before and after, per component."] = (
+        field(default_factory=dict)
+    )
+    first_saved: Annotated[
+        int, "Tokens saved in the newest turn, which is sent for the first time."
+    ] = 0
+    repeat_saved: Annotated[
+        int, "Tokens saved again in earlier turns: worth only the provider's price of a cache read."
+    ] = 0
+    recalled_tokens: Annotated[int, "Tokens of earlier turns that recall brought back."] = 0
+    cache_breaks: Annotated[
+        int, "Earlier turns that this request restored, at a cache's expense."
+    ] = 0
+    prompt_tokens: Annotated[int | None, "Prompt tokens as the upstream counted them."] = None
+    completion_tokens: Annotated[int | None, "Completion tokens as the upstream counted them."] = (
+        None
+    )
+    cached_tokens: Annotated[int | None, "Of the prompt tokens, those read from its cache."] = None
+    cache_write_tokens: Annotated[
+        int | None, "Of the prompt tokens, those written to its cache."
+    ] = None
+    compress_ms: Annotated[float, "Time from the whole body to the compressed body."] = 0.0
+    queue_ms: Annotated[float, "Of it, time spent waiting for the model."] = 0.0
+    model_ms: Annotated[float, "Of it, time spent in the model."] = 0.0
+    scored_tokens: Annotated[int, "Tokens that the model read; what the memo knew costs none."] = 0
+    upstream_ttfb_ms: Annotated[
+        float | None, "Time from sending to the upstream's status line."
+    ] = None
+    duration_ms: Annotated[float, "Time from arrival to the last byte, however it ended."] = 0.0
+    bytes_in: Annotated[int, "Bytes of the request body, as received."] = 0
+    bytes_out: Annotated[int, "Bytes of the response body, as relayed."] = 0
+    ended: Annotated[Ended, "How it ended: complete, caller-gone, upstream-lost or error."] = (
+        Ended.COMPLETE
+    )
+    resent: Annotated[
+        bool, "Whether the upstream refused the edited body and it was sent again verbatim."
+    ] = False
+    api_key_hash: Annotated[str | None, "First 12 hex digits of the API key's SHA-256."] = None
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry as JSON values, in the order of the fields.
+
+        >>> entry = LedgerEntry(request_id="r", started_at="t", method="POST", path="/v1/x?key=s")
+        >>> entry.record()["path"]
+        '/v1/x'
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["path"] = self.path.partition("?")[0]
+        values["components"] = component_fields(self.components)
+        return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON and SQLite can hold: callers may name a model as they please."""
+    if isinstance(value, str):
+        return str(value)[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return None
+    return value
+
+
+def component_fields(components: Mapping[Component, Count]) -> dict[str, dict[str, int]]:
+    """Return ``{instruction: {before, after}, context: ..., question: ...}``, all three always."""
+    counts = {component: components.get(component, Count()) for component in Component}
+    return {
+        str(name): {"before": count.before, "after": count.after} for name, count in counts.items()
+    }
+
+
+def outcome_fields(outcome: Outcome) -> dict[str, Any]:
+    """Return the fields of a :class:`LedgerEntry` that an outcome decides.
+
+    ``LedgerEntry(request_id=..., **outcome_fields(outcome))`` is how one becomes the other.
+    """
+    before, after = outcome.tokens_before, outcome.tokens_after
+    counted = before is not None and after is not None
+    return {
+        "policy": outcome.policy,
+        "mode": outcome.mode,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "tokens_before": before,
+        "tokens_after": after,
+        "tokens_saved": before - after if counted else None,  # type: ignore[operator]
+        "rate": round(after / before, 4) if counted and before else None,  # type: ignore[operator]
+        "encoding": outcome.encoding,
+        "estimated": outcome.estimated,
+        "components": outcome.components,
+        "first_saved": outcome.first_saved,
+        "repeat_saved": outcome.repeat_saved,
+        "recalled_tokens": outcome.recalled_tokens,
+        "cache_breaks": outcome.cache_breaks,
+        "scored_tokens": outcome.scored_tokens,
+        "compress_ms": outcome.compress_ms,
+    }
+
+
+def stats(request_id: str, outcome: Outcome) -> dict[str, Any]:
+    """Return the part of a record that ``laconic compress`` prints: same names, same meaning."""
+    known = {"request_id": request_id, **outcome_fields(outcome)}
+    known["components"] = component_fields(outcome.components)
+    return {name: _plain(known[name]) for name in _STATS}
+
+
+_STATS = (
+    "request_id",
+    "policy",
+    "reason",
+    "detail",
+    "tokens_before",
+    "tokens_after",
+    "tokens_saved",
+    "rate",
+    "encoding",
+    "estimated",
+    "components",
+    "first_saved",
+    "repeat_saved",
+    "recalled_tokens",
+    "scored_tokens",
+    "compress_ms",
+)
+
+
+def hash_api_key(authorization: str | None) -> str | None:
+    """Return the first 12 hex digits of the key's SHA-256; the scheme word is not part of it.
+
+    >>> hash_api_key("Bearer sk-1") == hash_api_key("sk-1")
+    True
+    >>> hash_api_key(None) is None
+    True
+    """
+    key = (authorization or "").split()[-1:]
+    if not key:
+        return None
+    return hashlib.sha256(key[0].encode("utf-8", "surrogateescape")).hexdigest()[:_HASH_LENGTH]
+
+
+def field_docs() -> dict[str, str]:
+    """Return what each field means, in the order of the fields."""
+    hints = get_type_hints(LedgerEntry, include_extras=True)
+    return {f.name: get_args(hints[f.name])[1] for f in fields(LedgerEntry)}
+
+
+def field_table() -> str:
+    """Return the fields as a Markdown table: the middle of ``docs/ledger.md``."""
+    rows = (f"| `{name}` | {text} |\n" for name, text in field_docs().items())
+    return "| field | meaning |\n|---|---|\n" + "".join(rows)

@@ -1,0 +1,231 @@
+"""Entries in SQLite, written by a thread of their own.
+
+``write`` puts the entry into a bounded queue and returns.  The writer takes what has gathered and
+commits it in one transaction: a busy proxy commits large batches, an idle one commits at once.
+In WAL mode with ``synchronous=NORMAL`` a committed row survives the death of the process by any
+signal, and the file is never left half-written; a power cut may take the last commits.
+
+A full queue, a full disk or a database that stays locked loses entries, never an exchange: they
+are counted in ``lost`` and one warning is logged per failure.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from proxy.errors import PolicyError
+from proxy.ledger.entry import LedgerEntry
+from proxy.types import Component
+
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE exchanges (
+        request_id TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        method TEXT NOT NULL,
+        path TEXT NOT NULL,
+        status INTEGER,
+        route TEXT,
+        policy TEXT,
+        mode TEXT,
+        model TEXT,
+        stream INTEGER NOT NULL,
+        reason TEXT,
+        detail TEXT,
+        tokens_before INTEGER,
+        tokens_after INTEGER,
+        tokens_saved INTEGER,
+        rate REAL,
+        encoding TEXT,
+        estimated INTEGER NOT NULL,
+        instruction_before INTEGER NOT NULL,
+        instruction_after INTEGER NOT NULL,
+        context_before INTEGER NOT NULL,
+        context_after INTEGER NOT NULL,
+        question_before INTEGER NOT NULL,
+        question_after INTEGER NOT NULL,
+        first_saved INTEGER NOT NULL,
+        repeat_saved INTEGER NOT NULL,
+        recalled_tokens INTEGER NOT NULL,
+        cache_breaks INTEGER NOT NULL,
+        prompt_tokens INTEGER,
+        completion_tokens INTEGER,
+        cached_tokens INTEGER,
+        cache_write_tokens INTEGER,
+        compress_ms REAL NOT NULL,
+        queue_ms REAL NOT NULL,
+        model_ms REAL NOT NULL,
+        scored_tokens INTEGER NOT NULL,
+        upstream_ttfb_ms REAL,
+        duration_ms REAL NOT NULL,
+        bytes_in INTEGER NOT NULL,
+        bytes_out INTEGER NOT NULL,
+        ended TEXT NOT NULL,
+        resent INTEGER NOT NULL,
+        api_key_hash TEXT
+    );
+    CREATE INDEX exchanges_by_time ON exchanges (started_at);
+    """,
+)
+"""Each brings the database from one version to the next; written once, never edited."""
+
+_BATCH: Final = 500
+_STOP: Final = None
+
+
+def columns(entry: LedgerEntry) -> dict[str, Any]:
+    """Return the entry as one row: components become ``context_before``, ``context_after`` ..."""
+    row: dict[str, Any] = {}
+    for name, value in entry.record().items():
+        if name == "components":
+            for component in Component:
+                row |= {f"{component}_{when}": n for when, n in value[component].items()}
+        else:
+            row[name] = value
+    return row
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open, create or bring up to date the database at ``path``, readable by its owner alone.
+
+    Raises PolicyError where the path cannot be written, or holds something else.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+    except (OSError, sqlite3.Error) as error:
+        raise PolicyError(f"{path}: ledger: {error}, wanted a file that can be written") from error
+    try:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        _migrate(database, path)
+    except sqlite3.Error as error:
+        database.close()
+        raise PolicyError(f"{path}: ledger: {error}, wanted a Laconic ledger") from error
+    except PolicyError:
+        database.close()
+        raise
+    return database
+
+
+def _migrate(database: sqlite3.Connection, path: Path) -> None:
+    """Run the migrations that the database lacks; several processes may start at once."""
+    database.execute("BEGIN IMMEDIATE")
+    database.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
+    (version,) = database.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+    if version > len(MIGRATIONS):
+        database.execute("ROLLBACK")
+        raise PolicyError(
+            f"{path}: ledger: found schema version {version}, wanted at most {len(MIGRATIONS)}"
+        )
+    for number in range(version, len(MIGRATIONS)):
+        for statement in MIGRATIONS[number].split(";"):
+            database.execute(statement)
+        database.execute("INSERT INTO schema_version VALUES (?)", (number + 1,))
+    database.execute("COMMIT")
+
+
+class SqliteSink:
+    """Writes entries to a SQLite file, off the event loop."""
+
+    def __init__(self, path: Path, *, capacity: int = 10_000, linger_s: float = 0.05) -> None:
+        """Open the database and start the writer.
+
+        ``capacity`` entries may wait; a batch gathers for at most ``linger_s``.  Raises
+        PolicyError where the database cannot be opened.
+        """
+        self.path = path
+        self.lost = 0
+        self._linger_s = linger_s
+        self._log = structlog.get_logger("laconic")
+        self._database = open_database(path)
+        self._queue: queue.Queue[LedgerEntry | threading.Event | None] = queue.Queue(capacity)
+        self._writer = threading.Thread(target=self._run, name="laconic-ledger", daemon=True)
+        self._writer.start()
+
+    def write(self, entry: LedgerEntry) -> None:
+        """Queue the entry; where the queue is full it is lost and counted."""
+        try:
+            self._queue.put_nowait(entry)
+        except queue.Full:
+            self._lose(1, "queue-full")
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Wait until what was written so far is committed; say whether that happened in time."""
+        done = threading.Event()
+        try:
+            self._queue.put(done, timeout=timeout_s)
+        except queue.Full:
+            return False
+        return done.wait(timeout_s)
+
+    def close(self) -> None:
+        """Commit what was written and close the database.  Safe to call twice."""
+        if self._writer.is_alive():
+            self._queue.put(_STOP)
+            self._writer.join()
+        self._database.close()
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            batch = self._gather()
+            running = _STOP not in batch
+            self._commit([item for item in batch if isinstance(item, LedgerEntry)])
+            for item in batch:
+                if isinstance(item, threading.Event):
+                    item.set()
+
+    def _gather(self) -> list[LedgerEntry | threading.Event | None]:
+        """Wait for one item, then take what comes until the batch is full, late or flushed."""
+        batch = [self._queue.get()]
+        until = time.monotonic() + self._linger_s
+        while len(batch) < _BATCH and isinstance(batch[-1], LedgerEntry):
+            try:
+                batch.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
+            except queue.Empty:
+                break
+        return batch
+
+    def _commit(self, entries: list[LedgerEntry]) -> None:
+        if not entries:
+            return
+        try:
+            insert(self._database, map(columns, entries))
+        except sqlite3.Error as error:
+            self._lose(len(entries), type(error).__name__, str(error))
+
+    def _lose(self, entries: int, why: str, detail: str | None = None) -> None:
+        self.lost += entries
+        self._log.warning("ledger-lost", entries=entries, lost=self.lost, why=why, detail=detail)
+
+
+def insert(database: sqlite3.Connection, rows: Iterable[dict[str, Any]]) -> None:
+    """Insert the rows in one transaction: all of them or none.  Raises sqlite3.Error."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        with closing(database.cursor()) as cursor:
+            for row in rows:
+                names = ", ".join(row)
+                marks = ", ".join("?" * len(row))
+                # Column names come from the dataclass, never from a caller.
+                cursor.execute(
+                    f"INSERT INTO exchanges ({names}) VALUES ({marks})",  # noqa: S608
+                    tuple(row.values()),
+                )
+        database.execute("COMMIT")
+    except sqlite3.Error:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
