@@ -1,9 +1,9 @@
 """The forward pass of a BERT encoder in plain torch, for one unpadded sequence.
 
 Weights come from a file of our own: two-dimensional ones as int8 rows with one float32 scale each
-(weight = rows * scale), the rest as they are.  Matrices are widened to float32 when loaded; the
-word table stays int8 and is widened row by row as words are looked up, which gives the same
-numbers in a quarter of the memory.
+(weight = rows * scale), the rest as they are.  Matrices are widened to float32 when loaded,
+or used as they are (:mod:`proxy.scorers.arithmetic`); the word table stays int8 and is widened row
+by row as words are looked up, which gives the same numbers in a quarter of the memory.
 
 Written out because importing transformers takes seconds, and this takes a page.
 """
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
+
+from proxy.scorers.arithmetic import Arithmetic, Fp32Linear, Int8Linear, Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,6 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class _Linear:
-    weight: Tensor  # (out, in)
-    bias: Tensor  # (out,)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
-
-
-@dataclass(frozen=True, slots=True)
 class _Norm:
     weight: Tensor  # (d,)
     bias: Tensor  # (d,)
@@ -60,11 +53,11 @@ class _Layer:
     """One block: attention, then a two-layer perceptron, each with a residual and a norm."""
 
     heads: int
-    qkv: _Linear
-    attended: _Linear
+    qkv: Linear
+    attended: Linear
     norm1: _Norm
-    inner: _Linear
-    outer: _Linear
+    inner: Linear
+    outer: Linear
     norm2: _Norm
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -78,14 +71,18 @@ class _Layer:
 class Bert:
     """An encoder of the BERT family: ids of one sequence in, states of two layers out."""
 
-    def __init__(self, shape: Shape, weights: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, shape: Shape, weights: Mapping[str, Tensor], arithmetic: Arithmetic
+    ) -> None:
         """Widen the matrices; a missing or misshapen tensor is a KeyError or a ValueError."""
         self.shape = shape
         self._words = weights["words.rows"]  # (words, d) int8
         self._word_scales = weights["words.scales"]  # (words, 1)
         self._places = _widened(weights, "positions")  # (positions, d)
         self._norm = _norm(weights, "norm", shape)
-        self._layers = [_layer(weights, f"layers.{i}", shape) for i in range(shape.layers)]
+        self._layers = [
+            _layer(weights, f"layers.{i}", shape, arithmetic) for i in range(shape.layers)
+        ]
         if self._words.shape != (shape.words, shape.width):
             raise ValueError(f"words: found {tuple(self._words.shape)}, wanted {shape}")
 
@@ -105,21 +102,26 @@ def _widened(weights: Mapping[str, Tensor], name: str) -> Tensor:
     return weights[f"{name}.rows"] * weights[f"{name}.scales"]
 
 
-def _linear(weights: Mapping[str, Tensor], name: str) -> _Linear:
-    return _Linear(_widened(weights, name), weights[f"{name}.bias"])
+def _linear(weights: Mapping[str, Tensor], name: str, arithmetic: Arithmetic) -> Linear:
+    bias = weights[f"{name}.bias"]
+    if arithmetic is Arithmetic.INT8:
+        return Int8Linear(weights[f"{name}.rows"].T, weights[f"{name}.scales"][:, 0], bias)
+    return Fp32Linear(_widened(weights, name), bias)
 
 
 def _norm(weights: Mapping[str, Tensor], name: str, shape: Shape) -> _Norm:
     return _Norm(weights[f"{name}.weight"], weights[f"{name}.bias"], shape.epsilon)
 
 
-def _layer(weights: Mapping[str, Tensor], name: str, shape: Shape) -> _Layer:
+def _layer(
+    weights: Mapping[str, Tensor], name: str, shape: Shape, arithmetic: Arithmetic
+) -> _Layer:
     return _Layer(
         heads=shape.heads,
-        qkv=_linear(weights, f"{name}.qkv"),
-        attended=_linear(weights, f"{name}.attended"),
+        qkv=_linear(weights, f"{name}.qkv", arithmetic),
+        attended=_linear(weights, f"{name}.attended", arithmetic),
         norm1=_norm(weights, f"{name}.norm1", shape),
-        inner=_linear(weights, f"{name}.inner"),
-        outer=_linear(weights, f"{name}.outer"),
+        inner=_linear(weights, f"{name}.inner", arithmetic),
+        outer=_linear(weights, f"{name}.outer", arithmetic),
         norm2=_norm(weights, f"{name}.norm2", shape),
     )

@@ -13,6 +13,7 @@ from safetensors.torch import load
 from tokenizers import Tokenizer
 
 from proxy.errors import PolicyError
+from proxy.scorers.arithmetic import Arithmetic, backend_name, best
 from proxy.scorers.bert import Bert, Shape
 from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
 
@@ -26,16 +27,22 @@ class EmbeddedEncoder(LateEncoder):
     Any number of threads may read at once: weights are never written after loading.
     """
 
-    def __init__(self, folder: Path = MODELS / "all-minilm-l6-v2") -> None:
-        """Load and verify the model in ``folder``; raises PolicyError where it is not whole."""
+    def __init__(
+        self, folder: Path = MODELS / "all-minilm-l6-v2", arithmetic: Arithmetic | None = None
+    ) -> None:
+        """Load and verify the model in ``folder``; raises PolicyError where it is not whole.
+
+        ``arithmetic`` is the best that this processor offers, where none is named.
+        """
+        chosen = arithmetic or best()
         config, blob = _verified(folder)
-        self._bert = Bert(Shape(**config["shape"]), load(blob))
+        self._bert = Bert(Shape(**config["shape"]), load(blob), chosen)
         self._tokenizer = _plain_tokenizer(folder / "tokenizer.json")
         self._head, self._tail = config["special"]["head"], config["special"]["tail"]
         self.unknown = config["special"]["unknown"]
         self.width = self._bert.shape.width
         self.window = self._bert.shape.positions - len(self._head) - len(self._tail)
-        self.revision = f"{config['name']}@{config['revision']}/{backend()}"
+        self.revision = f"{config['name']}@{config['revision']}/{backend_name(chosen)}"
 
     def tokenise(self, text: str) -> Tokens:
         """Tokenise; ``[SEP]`` and its like in the text are the letters they are made of."""
@@ -49,12 +56,6 @@ class EmbeddedEncoder(LateEncoder):
         final, middle = self._bert(framed)
         kept = slice(len(self._head), len(self._head) + len(ids))
         return States(final[kept].numpy(), middle[kept].numpy())
-
-
-def backend() -> str:
-    """Name the arithmetic: where this differs, the last bits of a vector may."""
-    version = torch.__version__.partition("+")[0]
-    return f"torch-{version}-fp32-{torch.backends.cpu.get_cpu_capability().lower()}"
 
 
 def _plain_tokenizer(path: Path) -> Tokenizer:

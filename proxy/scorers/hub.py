@@ -1,0 +1,93 @@
+"""Any other sentence encoder, by hub name or local folder, through transformers."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from proxy.errors import PolicyError
+from proxy.scorers.arithmetic import fp32_name
+from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
+
+_PROBE: Final = "a"
+_LONGEST: Final = 512  # where a model names no limit, or an absurd one
+
+
+class HubEncoder(LateEncoder):
+    """A sentence encoder from the hub or a folder, read by late pooling, in float32.
+
+    No code of the model's own is run (``trust_remote_code`` is off), and only safetensors weights
+    are read.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
+        try:
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                name, trust_remote_code=False, split_special_tokens=True
+            )
+            self._model = AutoModel.from_pretrained(
+                name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            ).eval()
+        except (OSError, ValueError, ImportError) as error:
+            raise PolicyError(f"scorer {name!r}: cannot be loaded: {_first_line(error)}") from error
+        if not self._tokenizer.is_fast:
+            raise PolicyError(f"scorer {name!r}: its tokenizer gives no offsets, wanted a fast one")
+        if getattr(config, "is_encoder_decoder", False):
+            raise PolicyError(f"scorer {name!r}: found an encoder-decoder, wanted an encoder")
+        self._head, self._tail = _special_ids(self._tokenizer)
+        self.unknown = self._tokenizer.unk_token_id
+        self.width = int(config.hidden_size)
+        self._middle = -(-2 * int(config.num_hidden_layers) // 3)
+        self.window = _window(self._tokenizer, config) - len(self._head) - len(self._tail)
+        self.revision = f"{name}@{_digest(self._model)}/{fp32_name()}"
+
+    def tokenise(self, text: str) -> Tokens:
+        """Tokenise; special tokens spelt out in the text are the letters they are made of."""
+        found = self._tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        starts = np.array(found["offset_mapping"], dtype=np.int64).reshape(-1, 2)[:, 0]
+        return Tokens(np.array(found["input_ids"], dtype=np.int64), np.maximum.accumulate(starts))
+
+    @torch.inference_mode()
+    def read(self, ids: Ids) -> States:
+        """Run one window between its special tokens, and leave those out of what comes back."""
+        framed = torch.tensor([[*self._head, *ids.tolist(), *self._tail]])
+        states = self._model(input_ids=framed, output_hidden_states=True).hidden_states
+        kept = slice(len(self._head), len(self._head) + len(ids))
+        return States(states[-1][0, kept].numpy(), states[self._middle][0, kept].numpy())
+
+
+def _special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the special tokens that the model wants before and after a text."""
+    bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
+    full = tokenizer(_PROBE)["input_ids"]
+    start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
+    return full[:start], full[start + len(bare) :]
+
+
+def _window(tokenizer: Any, config: Any) -> int:
+    """Return the longest input in tokens, special ones counted."""
+    limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", _LONGEST)]
+    # RoBERTa's positions start after the padding id, so two of its 514 are never used.
+    offset = 2 if config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"} else 0
+    return min(int(limits[0]), int(limits[1]) - offset, _LONGEST)
+
+
+def _digest(model: Any) -> str:
+    """Name the weights by their content: a folder or a branch name says nothing about them."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
+    return digest.hexdigest()[:12]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
