@@ -1,1 +1,61 @@
 """Policies: named, frozen compression choices, and the routes that pick one per request."""
+
+from proxy.policy.load import (
+    ROUTES_FILE,
+    layered,
+    load_policies,
+    policy_json_schema,
+    read_policy_dir,
+    shipped_policies,
+)
+from proxy.policy.routing import (
+    FALLBACK,
+    Match,
+    Overrides,
+    PolicySet,
+    RouteQuery,
+    Selection,
+    api_key_of,
+    key_hash,
+)
+from proxy.policy.schema import (
+    Allow,
+    Components,
+    FlatRelevance,
+    Policy,
+    Recall,
+    Route,
+    Routes,
+    Tagging,
+    Target,
+    WholeText,
+)
+from proxy.policy.store import PolicyStore
+
+__all__ = [
+    "FALLBACK",
+    "ROUTES_FILE",
+    "Allow",
+    "Components",
+    "FlatRelevance",
+    "Match",
+    "Overrides",
+    "Policy",
+    "PolicySet",
+    "PolicyStore",
+    "Recall",
+    "Route",
+    "RouteQuery",
+    "Routes",
+    "Selection",
+    "Tagging",
+    "Target",
+    "WholeText",
+    "api_key_of",
+    "key_hash",
+    "layered",
+    "load_policies",
+    "policy_json_schema",
+    "read_policy_dir",
+    "shipped_policies",
+]

@@ -1,21 +1,81 @@
-"""What a policy file may say.
+"""What a policy file and ``routes.yaml`` may say.
 
 Frozen pydantic models; unknown keys are refused.  A policy names *what* to do, never *how fast*:
-process-wide settings (ports, the upstream, the model) are in :mod:`proxy.settings`.
+process-wide settings (ports, the upstream, the model) are in :mod:`proxy.settings`.  The string
+under a field is its documentation: ``docs/policies.md`` and the JSON Schema are made from it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer, model_validator
 
-from proxy.types import Kind, Mode
+from proxy.policy.explain import NOT_SHOWN
+from proxy.types import Component, Kind, Mode
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+TAG = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+KEY_HASH = re.compile(r"sha256:[0-9a-f]{16,64}")
+SECRET_HEADERS = frozenset(
+    {"authorization", "api-key", "x-api-key", "proxy-authorization", "cookie"}
+)
+
+_NAME_WANTED = "up to 64 letters, digits, dots, dashes and underscores"
+_HASH_WANTED = "sha256: and at least 16 hex digits of the key's SHA-256"
+
+
+def _name(text: str) -> str:
+    """Refuse what could not travel in a header, a metric label and a file name."""
+    if not NAME.fullmatch(text):
+        raise ValueError(f"found {text[:80]!r}, wanted {_NAME_WANTED}")
+    return text
+
+
+def _key_hash(text: str) -> str:
+    """Lower-case the hash; never repeat the text, which may be the key itself."""
+    if not KEY_HASH.fullmatch(text.lower()):
+        raise ValueError(f"found {NOT_SHOWN}, wanted {_HASH_WANTED}")
+    return text.lower()
+
+
+def _tags(tags: dict[str, Component]) -> dict[str, Component]:
+    """Refuse what could not be the name of an XML tag."""
+    for tag in tags:
+        if not TAG.fullmatch(tag):
+            raise ValueError(f"found tag name {tag[:80]!r}, wanted letters, digits, dots, dashes")
+    return tags
+
+
+def _header_globs(globs: dict[str, str]) -> dict[str, str]:
+    """Lower-case header names; credentials are matched by ``api_key``, as a hash."""
+    for header in globs:
+        if header.lower() in SECRET_HEADERS:
+            raise ValueError(f"found {header}, wanted credentials as a hash under api_key")
+        if not HEADER.fullmatch(header):
+            raise ValueError(f"found {header[:80]!r}, wanted the name of a request header")
+    return {header.lower(): glob for header, glob in globs.items()}
+
+
+Name: TypeAlias = Annotated[
+    str, AfterValidator(_name), Field(json_schema_extra={"$comment": _NAME_WANTED})
+]
+KeyHash: TypeAlias = Annotated[
+    str,
+    AfterValidator(_key_hash),
+    Field(json_schema_extra={"$comment": _HASH_WANTED, "writeOnly": True}),
+]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class WholeText(StrEnum):
@@ -35,7 +95,7 @@ class FlatRelevance(StrEnum):
 
 
 class Target(_Strict):
-    """How much of a component's tokens, within a turn, to keep.  At most one key; none keeps all."""
+    """How much of a component's tokens, within a turn, to keep: at most one key; none keeps all."""
 
     rate: Annotated[float, Field(gt=0, le=1)] | None = None
     """Tokens kept / tokens before: the highest-scoring units up to this share."""
@@ -46,9 +106,11 @@ class Target(_Strict):
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        given = [k for k in ("rate", "target_tokens", "min_relevance") if getattr(self, k) is not None]
+        keys = ("rate", "target_tokens", "min_relevance")
+        given = [key for key in keys if getattr(self, key) is not None]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} given, wanted at most one of them")
+            found = f"{', '.join(given[:-1])} and {given[-1]}"
+            raise ValueError(f"found {found}, wanted at most one of {', '.join(keys)}")
         return self
 
     @property
@@ -61,8 +123,11 @@ class Components(_Strict):
     """A target per component.  What is not named is kept whole."""
 
     instruction: Target = Target()
+    """What the model is told to do; kept whole by every shipped policy."""
     context: Target = Target()
+    """Documents, tool results, demonstrations, history: where savings come from."""
     question: Target = Target()
+    """What is asked; kept whole by every shipped policy."""
 
 
 class Recall(_Strict):
@@ -73,7 +138,7 @@ class Recall(_Strict):
 
 
 class Allow(_Strict):
-    """Which request headers the caller may use."""
+    """Which request headers the caller may use.  One that is not allowed is ignored."""
 
     policy: bool = True
     """``x-laconic-policy: NAME``"""
@@ -88,18 +153,21 @@ class Tagging(_Strict):
 
     leading_pairs: bool = False
     """Take user-assistant pairs before the last user message as few-shot demonstrations."""
-    tags: dict[str, str] = {}
+    tags: Annotated[dict[str, Component], AfterValidator(_tags)] = {}
     """Further XML tag names and the component each one marks: ``{evidence: context}``."""
 
 
 class Policy(_Strict):
     """One named set of compression choices."""
 
-    name: str
+    name: Name
+    """What routes, headers and the ledger call it.  In a file, the file's own name if left out."""
     description: str = ""
     """Who it is for and what it risks."""
     mode: Mode = Mode.ON
+    """``on`` compresses; ``off`` forwards untouched; ``audit`` measures and forwards untouched."""
     components: Components = Components()
+    """A target per component."""
     min_tokens: Annotated[int, Field(ge=0)] = 200
     """Below this many context tokens a turn is left alone."""
     protect_kinds: frozenset[Kind] = frozenset({Kind.CODE})
@@ -109,8 +177,11 @@ class Policy(_Strict):
     neighbours: Annotated[int, Field(ge=0, le=5)] = 0
     """Sentences kept on either side of a relevant one, where the budget allows."""
     recall: Recall = Recall()
+    """Bringing back what earlier turns dropped and the newest question needs."""
     whole_text: WholeText = WholeText.SAFE
+    """When to pass through an ask that seems to need all of the text (translate, count)."""
     flat_relevance: FlatRelevance = FlatRelevance.PASS
+    """What to do where no unit stands out (summarise)."""
     overview_rate: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Share kept where relevance is flat and ``flat_relevance`` is ``spread``."""
     cache_floor_tokens: Annotated[int, Field(ge=0)] = 0
@@ -120,4 +191,55 @@ class Policy(_Strict):
     deadline_s: Annotated[float, Field(gt=0)] = 2.0
     """Longest wait for scores; a turn that would take longer passes verbatim."""
     allow: Allow = Allow()
+    """Which request headers the caller may use."""
     tagging: Tagging = Tagging()
+    """Hints for tagging that the caller's prompts cannot carry themselves."""
+
+    @field_serializer("protect_kinds")
+    def _sorted_kinds(self, kinds: frozenset[Kind]) -> list[Kind]:
+        return sorted(kinds)  # set order differs from process to process
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that name the choices: same choices, same digits, in any process.
+
+        The name, the description and what callers are allowed to ask for do not take part: they
+        do not change the compressed form.  Meant for memo keys.
+        """
+        choices = self.model_dump(mode="json", exclude={"name", "description", "allow"})
+        return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Route(_Strict):
+    """Sends requests to a policy.  Every condition given must hold; ``*`` also matches ``/``."""
+
+    name: Name | None = None
+    """What the ledger calls the route; ``route-1`` and so on, by position, if left out."""
+    path: str | None = None
+    """Glob over the request path, without the query: ``/v1/chat/*``."""
+    model: str | None = None
+    """Glob over the request's ``model``: ``gpt-4o*``."""
+    header: Annotated[dict[str, str], AfterValidator(_header_globs)] = {}
+    """Globs over request headers, names in any case: ``{x-team: research*}``."""
+    api_key: KeyHash | None = None
+    """The caller's key (Bearer token, ``api-key`` or ``x-api-key``), hashed: ``sha256:3f7a...``."""
+    policy: Name
+    """The policy that requests matching this route get."""
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> Self:
+        if not (self.header or self.path or self.model or self.api_key):
+            raise ValueError(
+                "found no condition, wanted path, model, header or api_key "
+                "(the policy for everything else is `fallback`)"
+            )
+        return self
+
+
+class Routes(_Strict):
+    """``routes.yaml``: tried in order, the first match wins."""
+
+    fallback: Name = "default"
+    """The policy where no route matches; ``laconic serve --policy NAME`` overrides it."""
+    routes: tuple[Route, ...] = ()
+    """The routes, in order."""
