@@ -1,0 +1,151 @@
+"""Headers as pairs, in order and with repeats: what goes on, what stays, and ours.
+
+Pairs in, pairs out (``CIMultiDict.items()`` gives them); never a dict, which would fold the second
+``Set-Cookie`` into the first.  Nothing is added and nothing is let through by list: what we do not
+know goes on as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+from proxy.errors import CallerError
+
+OWN_PREFIX = "x-laconic-"
+
+_PER_CONNECTION = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_ANSWERED_HERE = frozenset({"host", "expect"})
+_OF_THE_OLD_BYTES = frozenset(
+    {
+        "content-length",
+        "content-encoding",
+        "content-md5",
+        "digest",
+        "content-digest",
+        "repr-digest",
+    }
+)
+
+
+def end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Drop what concerns one connection only (RFC 9110, 7.6.1), and keep the rest as it is.
+
+    Connection and every field it names, and ``Proxy-Auth*``, go.  Where a transfer coding came
+    with a Content-Length, the length goes too: the coding overrides it (RFC 9112, 6.3), and passing
+    it on is how requests are smuggled.
+    """
+    pairs = list(headers)
+    dropped = _PER_CONNECTION | _named_by_connection(pairs)
+    if any(name.lower() == "transfer-encoding" for name, _ in pairs):
+        dropped |= {"content-length"}
+    return [
+        (name, value)
+        for name, value in pairs
+        if name.lower() not in dropped and not name.lower().startswith("proxy-auth")
+    ]
+
+
+def forwarded_request(
+    headers: Iterable[tuple[str, str]], *, body_changed: bool
+) -> list[tuple[str, str]]:
+    """Return the headers for the upstream.
+
+    Host and Expect are answered per connection, ``x-laconic-*`` is for us.  An unchanged body keeps
+    its Content-Length (one that came chunked has none, and is sent chunked); of a changed one,
+    which goes out unencoded, length, encoding and digests are dropped, and the sender states the
+    new length.
+    """
+    dropped = _ANSWERED_HERE | (_OF_THE_OLD_BYTES if body_changed else frozenset())
+    return [
+        (name, value)
+        for name, value in end_to_end(headers)
+        if name.lower() not in dropped and not name.lower().startswith(OWN_PREFIX)
+    ]
+
+
+def forwarded_response(
+    headers: Iterable[tuple[str, str]], *, own: Iterable[tuple[str, str]] = ()
+) -> list[tuple[str, str]]:
+    """Return the headers for the caller: the upstream's end-to-end ones, then ``own``.
+
+    Content-Encoding and Content-Length stay, for the body passes undecoded.  A name in ``own``
+    replaces the upstream's header of that name (another Laconic further on), lest it come twice.
+    """
+    ours = list(own)
+    replaced = {name.lower() for name, _ in ours}
+    return [pair for pair in end_to_end(headers) if pair[0].lower() not in replaced] + ours
+
+
+@dataclass(frozen=True, slots=True)
+class LaconicHeaders:
+    """What the caller asked of us, as far as the policy allows it.
+
+    ``rate`` is tokens kept / tokens before, in (0, 1].
+    """
+
+    policy: str | None = None
+    rate: float | None = None
+    bypass: bool = False
+
+    @classmethod
+    def read(cls, headers: Iterable[tuple[str, str]]) -> Self:
+        """Read ``x-laconic-policy``, ``-rate`` and ``-bypass``; raise :class:`CallerError`, 400."""
+        given = _given(headers)
+        policy = given.get("policy")
+        if policy == "":
+            raise _wrong("policy", policy, "a policy's name")
+        return cls(policy, _rate(given.get("rate")), _bypass(given.get("bypass")))
+
+
+def _named_by_connection(headers: list[tuple[str, str]]) -> frozenset[str]:
+    return frozenset(
+        option.strip().lower()
+        for name, value in headers
+        if name.lower() == "connection"
+        for option in value.split(",")
+    )
+
+
+def _given(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return our headers by what follows the prefix; the same one twice must say the same."""
+    given: dict[str, str] = {}
+    for name, value in headers:
+        if name.lower().startswith(OWN_PREFIX):
+            key = name.lower().removeprefix(OWN_PREFIX)
+            if given.setdefault(key, value.strip()) != value.strip():
+                raise CallerError(f"{OWN_PREFIX}{key}: found two values, wanted one")
+    return given
+
+
+def _rate(text: str | None) -> float | None:
+    if text is None:
+        return None
+    plain = re.fullmatch(r"[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20}", text)
+    if plain is None or not 0 < float(text) <= 1:
+        raise _wrong("rate", text, "a number above 0 and up to 1")
+    return float(text)
+
+
+def _bypass(text: str | None) -> bool:
+    if text is None or text.lower() in {"false", "0"}:
+        return False
+    if text.lower() in {"true", "1"}:
+        return True
+    raise _wrong("bypass", text, "true, false, 1 or 0")
+
+
+def _wrong(name: str, found: str, wanted: str) -> CallerError:
+    return CallerError(f"{OWN_PREFIX}{name}: found {found[:40]!r}, wanted {wanted}")

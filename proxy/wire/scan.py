@@ -1,0 +1,227 @@
+"""A JSON scanner that says where things are and leaves them as they are.
+
+``json`` turns ``1e2`` into ``100.0`` and forgets which of two equal keys came first; nothing that
+is read so can be written back unchanged.  This scanner walks the bytes once, checks every one of
+them against RFC 8259, and yields keys and byte ranges.  Numbers are never decoded, so that
+``1e400`` and thirty-digit integers are as good as any other.
+
+How it stays fast: regular expressions step over strings and over whole values up to ``_DEPTH``
+levels deep in one match, so that Python runs once per key on the path we care about.  Every
+quantifier is possessive: no backtracking, hence linear time and constant memory.  What is nested
+deeper is walked with a stack of our own, so that no depth overflows the interpreter's; and a body
+made to cost (a million tiny nested values) runs into ``MAX_STEPS`` instead of holding up the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+
+from proxy.types import Span
+from proxy.wire.errors import Unparsed
+
+MAX_STEPS = 1_000_000
+"""Matches spent on one body: about a second.  10,000 chat messages take some 100,000."""
+
+_DEPTH = 3  # levels of nesting that one match swallows; the pattern doubles with each
+
+_WS = rb"[ \t\n\r]*+"
+_STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
+_NUMBER = rb"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
+_KEY = _STRING + _WS + rb":" + _WS
+
+
+def _value(depth: int) -> bytes:
+    """Return the pattern of any value nested at most ``depth`` levels deep."""
+    if depth == 0:
+        return rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null)"
+    inner = _value(depth - 1) + _WS
+    # A comma must not be followed by the closing bracket; without one, the bracket must follow.
+    items = rb"\[" + _WS + rb"(?:" + inner + rb"(?:," + _WS + rb"(?!\])|(?=\])))*+\]"
+    members = rb"\{" + _WS + rb"(?:" + _KEY + inner + rb"(?:," + _WS + rb"(?!\})|(?=\})))*+\}"
+    return rb"(?:" + _value(0) + rb"|" + items + rb"|" + members + rb")"
+
+
+_ITEMS = rb"(?:" + _value(_DEPTH) + _WS + rb"," + _WS + rb")*+"
+_MEMBERS = rb"(?:" + _KEY + _value(_DEPTH) + _WS + rb"," + _WS + rb")*+"
+
+_SPACE = re.compile(_WS)
+_TEXT = re.compile(_STRING)
+_VALUE = re.compile(_value(_DEPTH))
+_END = re.compile(_WS + rb"\Z")
+
+# Group 1 is the closing bracket or, walking an object, the key: what the caller must know.
+_FIRST_KEY = re.compile(rb"\{" + _WS + rb"(?:\}|(" + _STRING + rb")" + _WS + rb":" + _WS + rb")")
+_NEXT_KEY = re.compile(
+    _WS + rb"(?:\}|," + _WS + rb"(" + _STRING + rb")" + _WS + rb":" + _WS + rb")"
+)
+_FIRST_ITEM = re.compile(rb"\[" + _WS + rb"(\])?+")
+_NEXT_ITEM = re.compile(_WS + rb"(?:(\])|," + _WS + rb")")
+
+_OPEN_LIST, _OPEN_OBJECT = b"[{"
+_ENTER = {
+    _OPEN_LIST: re.compile(rb"\[" + _WS + _ITEMS),
+    _OPEN_OBJECT: re.compile(rb"\{" + _WS + _MEMBERS + _KEY),
+}
+_AFTER = {
+    _OPEN_LIST: re.compile(_WS + rb"(?:(\])|," + _WS + _ITEMS + rb")"),
+    _OPEN_OBJECT: re.compile(_WS + rb"(?:(\})|," + _WS + _MEMBERS + _KEY + rb")"),
+}
+_SEPARATOR = {_OPEN_LIST: "',' or ']'", _OPEN_OBJECT: "',' and a key, or '}'"}
+
+
+class Json(StrEnum):
+    """The kind of a value, in the words of an error message."""
+
+    OBJECT = "an object"
+    LIST = "a list"
+    STRING = "a string"
+    NUMBER = "a number"
+    BOOLEAN = "a boolean"
+    NULL = "null"
+    NOTHING = "nothing"
+
+
+_KINDS = {ord("{"): Json.OBJECT, ord("["): Json.LIST, ord('"'): Json.STRING}
+_KINDS |= {ord("t"): Json.BOOLEAN, ord("f"): Json.BOOLEAN, ord("n"): Json.NULL}
+_KINDS |= dict.fromkeys(b"-0123456789", Json.NUMBER)
+
+
+class Cursor:
+    """A position in a JSON body, always at the first byte of the next value.
+
+    ``members`` and ``elements`` walk a container; whoever walks may consume each value with
+    ``string``, ``skip`` or another walk, and what it leaves is skipped.  Every byte is checked
+    once, when it is passed.  All methods raise :class:`Unparsed`.
+    """
+
+    __slots__ = ("_pos", "_raw", "_steps")
+
+    def __init__(self, raw: bytes) -> None:
+        """Check that ``raw`` is UTF-8 and stand before its first value."""
+        broken = _first_broken_byte(raw)
+        if broken is not None:
+            raise Unparsed(f"byte {broken}: found invalid UTF-8, wanted UTF-8")
+        self._raw = raw
+        self._steps = 0
+        self._pos = 0
+        self._match(_SPACE, "a value")
+
+    @property
+    def position(self) -> int:
+        """The byte where the value ahead begins."""
+        return self._pos
+
+    def peek(self) -> Json:
+        """Return the kind of the value ahead, told by its first byte; consuming checks the rest."""
+        return _KINDS.get(self._raw[self._pos], Json.NOTHING) if self._more else Json.NOTHING
+
+    def expect(self, wanted: Json, where: str) -> None:
+        """Raise unless the value ahead is of the kind ``wanted``."""
+        if self.peek() is not wanted:
+            if self.peek() is Json.NOTHING:
+                raise self._error("a value")
+            raise Unparsed(f"{where}: found {self.peek()}, wanted {wanted}")
+
+    def string(self) -> Span:
+        """Consume a string; return its byte range, quotes included."""
+        found = self._match(_TEXT, "a string")
+        return Span(found.start(), found.end())
+
+    def members(self) -> Iterator[str]:
+        """Walk the object ahead: yield each decoded key, standing at its value."""
+        pattern = _FIRST_KEY
+        while key := self._match(pattern, "a key, ',' or '}'")[1]:
+            value = self._pos
+            yield decode_string(key)
+            if self._pos == value:
+                self.skip()
+            pattern = _NEXT_KEY
+
+    def elements(self) -> Iterator[int]:
+        """Walk the list ahead: yield each index, standing at its value."""
+        pattern, index = _FIRST_ITEM, 0
+        while not self._match(pattern, "',' or ']'")[1]:
+            value = self._pos
+            yield index
+            if self._pos == value:
+                self.skip()
+            pattern, index = _NEXT_ITEM, index + 1
+
+    def skip(self) -> None:
+        """Consume a value of any kind and depth."""
+        opened = bytearray()  # brackets not closed yet, outermost first
+        while True:
+            if self._take(_VALUE) is None:
+                bracket = self._raw[self._pos] if self._more else 0
+                if bracket not in _ENTER:
+                    raise self._error("a value")
+                opened.append(bracket)
+                self._match(_ENTER[bracket], "a key")
+                continue
+            while opened and self._match(_AFTER[opened[-1]], _SEPARATOR[opened[-1]])[1]:
+                opened.pop()
+            if not opened:
+                return
+
+    def end(self) -> None:
+        """Check that nothing but white space is left."""
+        self._match(_END, "the end of the body")
+
+    @property
+    def _more(self) -> bool:
+        return self._pos < len(self._raw)
+
+    def _take(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        """Move over ``pattern``, if it is what comes next."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise Unparsed(f"byte {self._pos}: found over {MAX_STEPS} steps of structure, gave up")
+        found = pattern.match(self._raw, self._pos)
+        if found is not None:
+            self._pos = found.end()
+        return found
+
+    def _match(self, pattern: re.Pattern[bytes], wanted: str) -> re.Match[bytes]:
+        found = self._take(pattern)
+        if found is None:
+            raise self._error(wanted)
+        return found
+
+    def _error(self, wanted: str) -> Unparsed:
+        """Name what stands here by its sort: a byte of a prompt stays out of messages."""
+        space = _SPACE.match(self._raw, self._pos)
+        at = space.end() if space else self._pos
+        here = self._raw[at : at + 1]
+        if not here:
+            found = "the end of the body"
+        elif here in b'{}[]:,"':
+            found = f"'{here.decode()}'"
+        else:
+            found = "a digit" if here.isdigit() else "something else"
+        return Unparsed(f"byte {at}: found {found}, wanted {wanted}")
+
+
+def decode_string(quoted: bytes) -> str:
+    r"""Return the text of a JSON string that a cursor has passed, quotes included.
+
+    >>> decode_string(rb'"caf\u00e9"')
+    'café'
+
+    A lone surrogate escape stays a lone surrogate.
+    """
+    text = quoted.decode()
+    return str(json.loads(text)) if "\\" in text else text[1:-1]
+
+
+def _first_broken_byte(raw: bytes) -> int | None:
+    """Return where UTF-8 ends; outside of ``except``, lest the body travel with the error."""
+    if raw.isascii():
+        return None
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return None

@@ -1,0 +1,151 @@
+r"""New bytes from old: only the edited strings change, and what they keep is the caller's spelling.
+
+A compressed leaf is a list of pieces.  Kept spans are counted in characters, the body is bytes, and
+one character may be written ``é``, ``\u00e9`` or, beyond the basic plane, ``\ud83d\ude00``.  So
+each leaf is taken as it is *written*, with a table of its escapes: a character's place in the
+written text is its place in the decoded text plus what the escapes before it add.  Without a
+backslash the two texts are the same, and the table is empty.
+
+One trap: a piece that ends in half a surrogate pair, before a piece that begins with the other
+half, would make a character that nobody wrote.  Such a leaf is left as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from proxy.types import Address, Leaf, LeafEdit, Mark, Piece, Quote, Request, Span
+
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
+)
+
+
+def leaves_of(request: Request) -> dict[Address, Leaf]:
+    """Return every leaf of the request by its address."""
+    return {leaf.address: leaf for message in request.messages for leaf in message.leaves}
+
+
+def render(edit: LeafEdit, leaves: Mapping[Address, Leaf]) -> str:
+    """Return the text that ``edit`` makes of its leaf.
+
+    Raises ``ValueError`` for an unknown address and for spans that overlap or leave their leaf.
+    """
+    texts = _texts(edit, leaves)
+    return _leaf(edit.address, leaves).text if _forges_character(texts) else "".join(texts)
+
+
+def splice(request: Request, edits: Sequence[LeafEdit]) -> bytes:
+    """Return the body with the strings of the edited leaves replaced, every other byte as sent.
+
+    What ``json`` reads from an edited string equals ``render``.  Raises ``ValueError`` as
+    ``render`` does, and for two edits of one leaf.
+    """
+    leaves = leaves_of(request)
+    written: dict[Address, _Written] = {}
+    replaced: dict[Span, bytes] = {}
+    for edit in edits:
+        place = _leaf(edit.address, leaves).raw
+        if place in replaced:
+            raise ValueError(f"{edit.address}: found two edits, wanted one")
+        if _forges_character(_texts(edit, leaves)):
+            replaced[place] = request.raw[place.start : place.end]
+            continue
+        for address in _sources(edit) - written.keys():
+            written[address] = _as_written(request.raw, leaves[address])
+        inside = "".join([_written_piece(edit.address, piece, written) for piece in edit.pieces])
+        replaced[place] = b'"' + inside.encode() + b'"'
+    return _replace(request.raw, replaced)
+
+
+def _leaf(address: Address, leaves: Mapping[Address, Leaf]) -> Leaf:
+    if address not in leaves:
+        raise ValueError(f"{address}: found no such leaf")
+    return leaves[address]
+
+
+def _texts(edit: LeafEdit, leaves: Mapping[Address, Leaf]) -> list[str]:
+    """Return the decoded text of each piece, after checking them all."""
+    leaf = _leaf(edit.address, leaves)
+    kept = sorted(piece for piece in edit.pieces if isinstance(piece, Span))
+    if any(after.start < before.end for before, after in pairwise(kept)):
+        raise ValueError(f"{edit.address}: found overlapping spans")
+    return [_text(piece, leaf, leaves) for piece in edit.pieces]
+
+
+def _text(piece: Piece, leaf: Leaf, leaves: Mapping[Address, Leaf]) -> str:
+    if isinstance(piece, Mark):
+        return piece.value
+    if isinstance(piece, Quote):
+        return _text(piece.span, _leaf(piece.address, leaves), leaves)
+    if not 0 <= piece.start <= piece.end <= len(leaf.text):
+        raise ValueError(f"{leaf.address}: found {piece}, wanted a span of [0, {len(leaf.text)})")
+    return piece.of(leaf.text)
+
+
+def _forges_character(texts: Sequence[str]) -> bool:
+    return any(
+        "\ud800" <= before[-1] <= "\udbff" and "\udc00" <= after[0] <= "\udfff"
+        for before, after in pairwise(text for text in texts if text)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    r"""The inside of a JSON string as written, and where its characters are.
+
+    For ``a\nb\u00e9``: escapes at characters 1 and 3, and before each of 0, 1, 2 escapes
+    the written text is ahead of the decoded one by 0, 1, 6.
+    """
+
+    text: str
+    escapes: array[int]  # character positions, ascending
+    ahead: array[int]  # one more than escapes
+
+    def of(self, span: Span) -> str:
+        return self.text[self._at(span.start) : self._at(span.end)]
+
+    def _at(self, position: int) -> int:
+        return position + self.ahead[bisect_left(self.escapes, position)]
+
+
+def _as_written(raw: bytes, leaf: Leaf) -> _Written:
+    escapes, ahead = array("I"), array("I", [0])
+    inside = raw[leaf.raw.start + 1 : leaf.raw.end - 1]
+    if b"\\" not in inside:
+        return _Written(leaf.text, escapes, ahead)
+    text = inside.decode()
+    excess = 0
+    for escape in _ESCAPE.finditer(text):
+        escapes.append(escape.start() - excess)
+        excess += escape.end() - escape.start() - 1
+        ahead.append(excess)
+    return _Written(text, escapes, ahead)
+
+
+def _sources(edit: LeafEdit) -> set[Address]:
+    """Return the leaves whose characters ``edit`` copies."""
+    quoted = {piece.address for piece in edit.pieces if isinstance(piece, Quote)}
+    return quoted | {edit.address}
+
+
+def _written_piece(own: Address, piece: Piece, written: Mapping[Address, _Written]) -> str:
+    if isinstance(piece, Mark):
+        return json.dumps(piece.value)[1:-1]
+    if isinstance(piece, Quote):
+        return written[piece.address].of(piece.span)
+    return written[own].of(piece)
+
+
+def _replace(raw: bytes, replaced: Mapping[Span, bytes]) -> bytes:
+    pieces, done = list[bytes](), 0
+    for place in sorted(replaced):
+        pieces += raw[done : place.start], replaced[place]
+        done = place.end
+    return b"".join([*pieces, raw[done:]])
