@@ -6,9 +6,9 @@ drives it against the engine, tests against a fake.  Arrays are float32, read-on
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,23 @@ from proxy.types import Span
 
 Vector: TypeAlias = NDArray[np.float32]
 
-TokenCount: TypeAlias = Callable[[str], int]
-"""Tokens of a text in the upstream's encoding."""
+
+class Encoding(Protocol):
+    """The upstream's tokenizer, as far as budgets need it (``proxy.tokens`` has the real one)."""
+
+    @property
+    def name(self) -> str:
+        """The encoding's name, such as ``o200k_base``."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether its counts only estimate the upstream's."""
+
+    def count(self, text: str) -> int:
+        """Tokens of ``text``."""
+
+    def count_by(self, text: str, boundaries: Sequence[int]) -> list[int]:
+        """Tokens whose first character lies in each stretch ``[b[i], b[i + 1])``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +68,13 @@ class QuestionVectors:
 
     ``final`` is the mean of the last layer's states, ``middle`` that of the layer two thirds down
     (features for the whole-text head), both without special tokens; ``known`` is the share of
-    tokens that are not the unknown token.
+    tokens that are not the unknown token; ``tokens`` their number.
     """
 
     final: Vector  # (d,)
     middle: Vector  # (d,)
     known: float
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

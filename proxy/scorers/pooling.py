@@ -122,7 +122,7 @@ class LateEncoder(ABC):
             middle += states.middle.astype(np.float64).sum(axis=0)
             yield end - start
         known = float(np.mean(ids != self.unknown)) if len(ids) else 1.0
-        return QuestionVectors(_mean(final, len(ids)), _mean(middle, len(ids)), known)
+        return QuestionVectors(_mean(final, len(ids)), _mean(middle, len(ids)), known, len(ids))
 
     def embed_documents(self, documents: Sequence[Document]) -> list[DocumentVectors]:
         """Embed each document by itself."""

@@ -1,0 +1,55 @@
+"""Units of a JSON value: the items of its largest container.
+
+Nothing is decoded or re-serialised: spans are the caller's own characters, and any subset of the
+items, joined by the commas between them, is still valid JSON.
+"""
+
+from __future__ import annotations
+
+import re
+
+from proxy.types import Span
+
+MIN_KEYS = 8
+"""Objects with fewer keys are one record."""
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{},]')
+
+
+def json_items(text: str) -> tuple[Span, ...]:
+    """Return the items of the array, or else of the object, that holds most of ``text``.
+
+    An object's item is its key with its value; objects count only from ``MIN_KEYS`` keys, since a
+    small record's fields belong together.  Empty where there is no such container.
+
+    >>> [s.of('{"n": 1, "rows": [{"a": 1}, {"a": 2}]}') for s in json_items('{"n": 1, "rows": [{"a": 1}, {"a": 2}]}')]
+    ['{"a": 1}', '{"a": 2}']
+    """
+    arrays: tuple[int, tuple[Span, ...]] = (len(text) // 2, ())
+    objects: tuple[int, tuple[Span, ...]] = (len(text) // 2, ())
+    open_containers: list[tuple[int, list[int]]] = []  # (start, commas)
+    for match in _TOKEN.finditer(text):
+        mark, at = match.group(), match.start()
+        if mark in "[{":
+            open_containers.append((at, []))
+        elif mark == "," and open_containers:
+            open_containers[-1][1].append(at)
+        elif mark in "]}":
+            if not open_containers:
+                return ()
+            start, commas = open_containers.pop()
+            if mark == "]" and commas and at - start >= arrays[0]:
+                arrays = (at - start, _items(text, start + 1, commas, at))
+            elif mark == "}" and len(commas) >= MIN_KEYS - 1 and at - start >= objects[0]:
+                objects = (at - start, _items(text, start + 1, commas, at))
+    return () if open_containers else arrays[1] or objects[1]
+
+
+def _items(text: str, start: int, commas: list[int], end: int) -> tuple[Span, ...]:
+    starts = [start, *(comma + 1 for comma in commas)]
+    return tuple(_strip(text, a, b) for a, b in zip(starts, [*commas, end], strict=True))
+
+
+def _strip(text: str, start: int, end: int) -> Span:
+    raw = text[start:end]
+    return Span(end - len(raw.lstrip()), start + len(raw.rstrip()))

@@ -1,0 +1,248 @@
+"""A turn laid out: its units, their token costs, and how a selection of them renders.
+
+The pure half of a method: no scores in here.  What is kept renders to spans of the caller's own
+leaves (law 3); what a component costs after that is counted in the upstream's encoding (law 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from proxy.compress.ports import Document, Encoding
+from proxy.compress.units import Layout, Unit, lay_out
+from proxy.policy.schema import Policy
+from proxy.types import Address, Component, Count, LeafEdit, Piece, Segment, Span, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a turn offers to selection.
+
+    ``units`` are those of all selectable segments, in order, and a unit's number is its index
+    here; ``costs[i]`` the tokens of unit i with the gap after it; ``documents[d]`` the units of
+    document d; ``whole`` the tokens of each leaf per component, selectable or not.
+    """
+
+    turn: Turn
+    layouts: Mapping[int, Layout]
+    units: tuple[Unit, ...]
+    costs: tuple[int, ...]
+    documents: tuple[tuple[int, ...], ...]
+    whole: Mapping[Address, Mapping[Component, int]]
+    texts: Mapping[Address, str] = field(repr=False)
+
+    @property
+    def before(self) -> dict[Component, int]:
+        """Return the turn's tokens per component."""
+        return _summed(self.whole.values())
+
+    def text(self, number: int) -> str:
+        """Return the caller's characters of one unit."""
+        unit = self.units[number]
+        return unit.span.of(self.texts[self.address(number)])
+
+    def address(self, number: int) -> Address:
+        """Return the leaf that a unit lies in."""
+        return self.turn.segments[self.units[number].segment].address
+
+    def component(self, number: int) -> Component:
+        """Return the label of the segment that a unit lies in."""
+        return self.turn.segments[self.units[number].segment].component
+
+    def selectable(self, component: Component) -> list[int]:
+        """Return the units of a component that selection may drop, frames included."""
+        return [i for i in range(len(self.units)) if self.component(i) is component]
+
+    def frames(self, document: int) -> list[int]:
+        """Return the units that go with their document: title, tags, rulers."""
+        return [i for i in self.documents[document] if self.units[i].frame]
+
+    def embeddable(self) -> tuple[Document, ...]:
+        """Return every document as the encoder is to see it."""
+        return tuple(self._document(numbers) for numbers in self.documents)
+
+    def _document(self, numbers: tuple[int, ...]) -> Document:
+        text = self.texts[self.address(numbers[0])]
+        start, end = self.units[numbers[0]].span.start, self.units[numbers[-1]].span.end
+        spans = (self.units[i].span for i in numbers)
+        return Document(text[start:end], tuple(Span(s.start - start, s.end - start) for s in spans))
+
+
+def open_leaves(turn: Turn) -> dict[Address, str]:
+    """Return the turn's leaves that may be edited: all but the closing assistant message's.
+
+    That message was not there when the turn was first sent, so nothing may depend on it (law 5).
+    """
+    return {
+        leaf.address: leaf.text
+        for message in turn.messages
+        if message.role != "assistant"
+        for leaf in message.leaves
+    }
+
+
+def read_material(turn: Turn, policy: Policy, encoding: Encoding) -> Material:
+    """Lay out the selectable segments of a turn and count what everything in it costs."""
+    texts = open_leaves(turn)
+    layouts = _layouts(turn, policy, texts)
+    units = tuple(unit for layout in layouts.values() for unit in layout.units)
+    documents: dict[int, list[int]] = {}
+    for number, unit in enumerate(units):
+        documents.setdefault(unit.document, []).append(number)
+    unit_costs, whole = _costs(turn, layouts, texts, encoding)
+    return Material(
+        turn, layouts, units, unit_costs, tuple(map(tuple, documents.values())), whole, texts
+    )
+
+
+def _layouts(turn: Turn, policy: Policy, texts: Mapping[Address, str]) -> dict[int, Layout]:
+    layouts: dict[int, Layout] = {}
+    documents = 0
+    for index, segment in enumerate(turn.segments):
+        if segment.address not in texts or segment.kind in policy.protect_kinds:
+            continue
+        if getattr(policy.components, segment.component.value).keeps_all:
+            continue
+        layout = lay_out(segment, index, documents)
+        if layout.units:
+            layouts[index] = layout
+            documents = layout.units[-1].document + 1
+    return layouts
+
+
+def _costs(
+    turn: Turn, layouts: Mapping[int, Layout], texts: Mapping[Address, str], encoding: Encoding
+) -> tuple[tuple[int, ...], dict[Address, dict[Component, int]]]:
+    """One pass over each leaf: tokens per unit with its gap, and per component."""
+    costs: list[int] = []
+    whole: dict[Address, dict[Component, int]] = {}
+    for address, segments in _by_leaf(turn, texts):
+        text = texts[address]
+        whole[address] = dict.fromkeys(Component, 0)
+        starts: list[tuple[int, Component, bool]] = []
+        for index, segment in segments:
+            starts.append((segment.span.start, segment.component, False))
+            layout = layouts.get(index)
+            if layout:
+                starts += [(u.span.start, segment.component, True) for u in layout.units]
+        counts = encoding.count_by(text, [*(at for at, _, _ in starts), len(text)])
+        for (_, component, is_unit), count in zip(starts, counts, strict=True):
+            whole[address][component] += count
+            if is_unit:
+                costs.append(count)
+    return tuple(costs), whole
+
+
+def _by_leaf(
+    turn: Turn, texts: Mapping[Address, str]
+) -> Iterator[tuple[Address, list[tuple[int, Segment]]]]:
+    leaves: dict[Address, list[tuple[int, Segment]]] = {}
+    for index, segment in enumerate(turn.segments):
+        if segment.address in texts:
+            leaves.setdefault(segment.address, []).append((index, segment))
+    yield from leaves.items()
+
+
+# -- rendering a selection ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A selection as edits, and what the turn costs with them in place."""
+
+    edits: tuple[LeafEdit, ...]
+    after: Mapping[Component, int]
+
+
+def render(material: Material, kept: Collection[int], encoding: Encoding) -> Rendered:
+    """Render a selection; a leaf that would not save a token stays as it was (law 6)."""
+    chosen = set(kept)
+    edits: list[LeafEdit] = []
+    after: list[Mapping[Component, int]] = []
+    first = 0
+    for address, segments in _by_leaf(material.turn, material.texts):
+        text = material.texts[address]
+        runs: list[tuple[Span, Component]] = []
+        for index, segment in segments:
+            layout = material.layouts.get(index)
+            if layout is None:
+                runs.append((segment.span, segment.component))
+                continue
+            last = first + len(layout.units)
+            runs += [(s, segment.component) for s in kept_spans(layout, chosen, first, text)]
+            first = last
+        edited = _count_runs(text, runs, encoding)
+        if sum(edited.values()) < sum(material.whole[address].values()):
+            edits.append(LeafEdit(address, tuple(_merged(span for span, _ in runs))))
+            after.append(edited)
+        else:
+            after.append(material.whole[address])
+    return Rendered(tuple(edits), _summed(after))
+
+
+def _summed(counts: Iterable[Mapping[Component, int]]) -> dict[Component, int]:
+    listed = list(counts)
+    return {component: sum(count[component] for count in listed) for component in Component}
+
+
+def kept_spans(layout: Layout, kept: Collection[int], first: int, text: str) -> Iterator[Span]:
+    """Spans of one segment's kept units; ``first`` is the number of its first unit.
+
+    Between two kept units that were not neighbours stands the strongest of the gaps between them
+    (most line breaks, then the longest), so that paragraphs stay apart and array items keep their
+    comma.  The head and the segment's last gap are always kept.
+    """
+    yield layout.head
+    gaps: list[Span] = []
+    for offset, unit in enumerate(layout.units):
+        if first + offset in kept:
+            if gaps:
+                yield max(gaps, key=lambda gap: (gap.of(text).count("\n"), gap.end - gap.start))
+            yield unit.span
+            gaps = [unit.gap]
+        elif gaps:
+            gaps.append(unit.gap)
+    yield layout.units[-1].gap
+
+
+def _merged(spans: Iterable[Span]) -> Iterator[Piece]:
+    current: Span | None = None
+    for span in spans:
+        if span.start == span.end:
+            continue
+        if current is not None and current.end == span.start:
+            current = Span(current.start, span.end)
+            continue
+        if current is not None:
+            yield current
+        current = span
+    if current is not None:
+        yield current
+
+
+def _count_runs(
+    text: str, runs: Iterable[tuple[Span, Component]], encoding: Encoding
+) -> dict[Component, int]:
+    """Tokens per component of the runs joined; a token belongs where its first character lies."""
+    parts: list[str] = []
+    boundaries = [0]
+    components: list[Component] = []
+    for span, component in runs:
+        if span.start == span.end:
+            continue
+        parts.append(span.of(text))
+        if components and components[-1] is component:
+            boundaries[-1] += span.end - span.start
+        else:
+            components.append(component)
+            boundaries.append(boundaries[-1] + span.end - span.start)
+    counts = dict.fromkeys(Component, 0)
+    for component, count in zip(components, encoding.count_by("".join(parts), boundaries), strict=True):
+        counts[component] += count
+    return counts
+
+
+def totals(before: Mapping[Component, int], after: Mapping[Component, int]) -> dict[Component, Count]:
+    """Pair the figures up, component by component."""
+    return {component: Count(before[component], after[component]) for component in Component}

@@ -1,0 +1,56 @@
+"""What compressing a turn came to: remembered by the turn memo, read by recall and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from proxy.compress.layout import Material
+from proxy.types import Component, Count, LeafEdit, Outcome, Reason
+
+Counts = Mapping[Component, Count]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResult:
+    """One turn's edits and figures.
+
+    ``dropped`` are unit numbers (``layout.Material``) that the edits leave out; ``recalled`` are
+    (turn, unit) pairs that this turn brought back; ``restores`` says that this turn's ask needs
+    everything before it whole (law 12).  ``material`` is there where something was dropped.
+    """
+
+    components: Counts
+    edits: tuple[LeafEdit, ...] = ()
+    reason: Reason | None = None
+    dropped: frozenset[int] = frozenset()
+    recalled: frozenset[tuple[int, int]] = frozenset()
+    recalled_tokens: int = 0
+    restores: bool = False
+    material: Material | None = field(default=None, repr=False)
+
+    @property
+    def before(self) -> int:
+        """Tokens of the turn as sent."""
+        return sum(count.before for count in self.components.values())
+
+    @property
+    def after(self) -> int:
+        """Tokens of the turn with its edits."""
+        return sum(count.after for count in self.components.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """A request's edits, its outcome, and its turns' memo keys (oldest first)."""
+
+    edits: tuple[LeafEdit, ...]
+    outcome: Outcome
+    turn_keys: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+def verbatim(before: Mapping[Component, int], reason: Reason | None) -> TurnResult:
+    """Return the result of a turn that passes as it is."""
+    counts = {component: Count(before[component], before[component]) for component in Component}
+    return TurnResult(MappingProxyType(counts), reason=reason)

@@ -1,0 +1,372 @@
+"""From a tagged segment to documents and the units that selection keeps or drops whole.
+
+Theory of operation
+-------------------
+A segment's text is cut into *documents* (numbered passages, ``<document>`` blocks, headings,
+blank-line blocks) and each document into *units*: sentences of prose, lines of lists, logs and
+tables, items of JSON arrays, demonstrations.  Every character of the segment belongs to exactly one
+of: the head (before the first unit), a unit, the gap after a unit, so a selection of units renders
+back to the caller's own characters:
+
+    head  unit gap  unit gap  unit gap(=tail)
+
+A document's *frame* (its label, title or heading, its tags and rulers) is kept when, and only when,
+another unit of the document is.  Boundaries never fall inside a protected span (law 4).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from proxy.compress.json_units import json_items
+from proxy.compress.protect import Protection, protected_spans
+from proxy.types import Kind, Segment, Span
+
+MAX_DOCUMENT_CHARS = 2_000
+"""Longer blocks are divided at unit ends, so that a vector speaks of one stretch of text."""
+
+_NUMBERED = (
+    r"(?:(?:document|passage|doc|source|chunk|excerpt|context|result|snippet|paragraph|article|"
+    r"documento|pasaje|dokument|absatz|passage|quelle|文档|段落|دستاویز|فقرة|وثيقة|दस्तावेज़)"
+    r"[ \t]*)?(?:[\[(#]{0,2}\d{1,4}[\])]|[#№]?\d{1,4}[.:)])"
+)
+_LABELLED = (
+    r"(?:document|passage|doc|source|chunk|excerpt|result|snippet|title|article|url|file)"
+    r"[ \t]*#?\d{0,4}[ \t]*[:：]"
+)
+_HEADING = r"#{1,6}[ \t]+\S|={2,6}[ \t]*\S"
+_START = re.compile(rf"(?:\*\*)?(?:{_NUMBERED}|{_LABELLED}|{_HEADING})", re.IGNORECASE)
+_OPEN_TAG = re.compile(
+    r"<(?:document|doc|passage|item|result|source|chunk|article|page|snippet|entry|row|li|p|tr|"
+    r"section|text|context|content)\b[^<>\n]{0,200}>",
+    re.IGNORECASE,
+)
+_FRAME = re.compile(r"(?:</?[A-Za-z][^<>\n]{0,200}>\s*)+|[-=*_~#+]{3,}")
+_TITLE_LABEL = re.compile(
+    r"[ \t]*(?:\*\*)?(?:(?:document|passage|doc|source|chunk|excerpt|context|result|snippet|article)[ \t]*)?"
+    r"(?:[\[(#]{0,2}\d{1,4}[\])]|#?\d{1,4}[.:)])?[ \t]*"
+    r"(?:\(title:[^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,100})?\))?[ \t]*",
+    re.IGNORECASE,
+)
+_BLANK = re.compile(r"\n[ \t\r]*\n\s*")
+_LINE = re.compile(r"[^\n]*\n?")
+_SENTENCE_END = re.compile(
+    r"""[.!?…]+["'”’»)\]]*(?=\s)|[。！？｡؟।॥۔]+["'”’»」』）)\]]*|\n""",
+)
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\[\"“'])(?:[A-Z]|[Mm]rs?|Ms|Dr|Drs|Prof|Sr|Jr|St|Mt|Ft|Gen|Col|Capt|Lt|Sgt|Rev|Hon|"
+    r"Gov|Sen|Rep|Pres|vs|etc|cf|al|approx|ca|c|No|Nos|Vol|pp?|Fig|Eq|Sec|Ch|Inc|Ltd|Co|Corp|Bros|"
+    r"Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec|i\.e|e\.g|a\.m|p\.m|z\.B|d\.h|bzw|bspw|ggf|"
+    r"Nr|Abs|Art|Str|Hr|Fr|Sra?|Dña?|Ud|pág|núm|ed|(?:[A-Z]\.){1,5}[A-Z])\.$"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What selection keeps or drops whole.  Spans are characters of the leaf.
+
+    ``gap`` is what stands between this unit and the next of its segment (for the last: the rest of
+    the segment); ``document`` numbers the documents of the turn.
+    """
+
+    segment: int
+    document: int
+    span: Span
+    gap: Span
+    frame: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One segment, laid out: ``head`` is what precedes its first unit."""
+
+    segment: int
+    head: Span
+    units: tuple[Unit, ...]
+
+
+def lay_out(segment: Segment, index: int, first_document: int) -> Layout:
+    """Cut one segment into units; documents are numbered from ``first_document``.
+
+    >>> from proxy.types import Address, Component
+    >>> text = "[1] Ada wrote it. It ran.\\n[2] Bob read it."
+    >>> s = Segment(Address(0, 0), Span(0, len(text)), text, Component.CONTEXT, Kind.PROSE, "x")
+    >>> [(u.document, u.frame, u.span.of(text)) for u in lay_out(s, 0, 0).units]
+    [(0, True, '[1]'), (0, False, 'Ada wrote it.'), (0, False, 'It ran.'), (1, True, '[2]'), (1, False, 'Bob read it.')]
+    """
+    text, offset = segment.text, segment.span.start
+    pieces = list(_pieces(text, segment.kind))
+    if not pieces:
+        return Layout(index, segment.span, ())
+    ends = [p.span.start for p in pieces[1:]] + [len(text)]
+    units = tuple(
+        Unit(
+            segment=index,
+            document=first_document + piece.document,
+            span=Span(offset + piece.span.start, offset + piece.span.end),
+            gap=Span(offset + piece.span.end, offset + end),
+            frame=piece.frame,
+        )
+        for piece, end in zip(pieces, ends, strict=True)
+    )
+    return Layout(index, Span(offset, units[0].span.start), units)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    document: int
+    span: Span
+    frame: bool = False
+
+
+def _pieces(text: str, kind: Kind) -> Iterator[_Piece]:
+    if kind is Kind.JSON:
+        items = json_items(text)
+        if items:
+            yield from (_Piece(i, span) for i, span in enumerate(items))
+            return
+    if kind is Kind.TABLE:
+        yield from _table(text)
+        return
+    blocks = _demonstrations(text) if kind is Kind.DEMO else _documents(text)
+    protection = Protection(protected_spans(text))
+    number = 0
+    for block in blocks:
+        title, units = _block_units(text, block, kind, protection)
+        if title:
+            yield _Piece(number, title, frame=True)
+        for group in _by_size(units):
+            yield from (_Piece(number, s, frame=_is_frame(s.of(text))) for s in group)
+            number += 1
+
+
+def _block_units(
+    text: str, block: Span, kind: Kind, protection: Protection
+) -> tuple[Span | None, list[Span]]:
+    """Return the title of one document, if it has one, and its units."""
+    if kind in (Kind.DEMO, Kind.CODE):
+        return None, [block]
+    title = _title(text, block)
+    body = Span(title.end, block.end) if title else block
+    lines = kind in (Kind.LIST, Kind.LOG)
+    units = list(_lines(text, body) if lines else _sentences(text, body, protection))
+    if title and units:
+        return _strip(text, title), units
+    return None, units or [_strip(text, block)]
+
+
+def _is_frame(unit: str) -> bool:
+    """Whether a unit is structure only: a tag, or a ruler."""
+    return _FRAME.fullmatch(unit) is not None
+
+
+def _by_size(spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
+    """Divide a document's units into runs of at most MAX_DOCUMENT_CHARS."""
+    start = 0
+    for i in range(1, len(spans) + 1):
+        if i == len(spans) or spans[i].end - spans[start].start > MAX_DOCUMENT_CHARS:
+            yield spans[start:i]
+            start = i
+
+
+# -- documents ----------------------------------------------------------------------------------
+
+
+def _documents(text: str) -> Iterator[Span]:
+    """Blank-line blocks, divided again where a line opens a numbered or labelled passage.
+
+    A block that is a bare heading joins the block after it.
+    """
+    pending: int | None = None
+    for block in _blocks(text):
+        for part in _passages(text, block):
+            start = part.start if pending is None else pending
+            pending = None
+            if _is_bare_heading(part.of(text)):
+                pending = start
+                continue
+            yield Span(start, part.end)
+    if pending is not None:
+        yield _strip(text, Span(pending, len(text)))
+
+
+def _blocks(text: str) -> Iterator[Span]:
+    start = 0
+    for blank in _BLANK.finditer(text):
+        block = _strip(text, Span(start, blank.start()))
+        if block.end > block.start:
+            yield block
+        start = blank.end()
+    block = _strip(text, Span(start, len(text)))
+    if block.end > block.start:
+        yield block
+
+
+def _passages(text: str, block: Span) -> Iterator[Span]:
+    starts = [block.start]
+    for line in _line_spans(text, block):
+        opens = _START.match(text, line.start) or _OPEN_TAG.match(text, line.start)
+        if opens and line.start > block.start and not _is_bare_heading(text[starts[-1]:line.start]):
+            starts.append(line.start)
+    for start, end in zip(starts, [*starts[1:], block.end], strict=True):
+        span = _strip(text, Span(start, end))
+        if span.end > span.start:
+            yield span
+
+
+def _is_bare_heading(block: str) -> bool:
+    """Whether a block only announces what follows: a heading, a label, an opening tag."""
+    stripped = block.strip()
+    if not stripped or len(stripped) > 160 or stripped.count("\n") > 3:
+        return False
+    last = stripped.rsplit("\n", 1)[-1].strip()
+    if last[0] in "#<" and last[-1] not in ".!?。":
+        return last[0] == "#" or not last.startswith("</")
+    return last[-1] in ":：" or re.fullmatch(r"\*\*[^*]+\*\*|[\[(#]{0,2}\d{1,4}[\])]?[.:]?", last) is not None
+
+
+def _title(text: str, block: Span) -> Span | None:
+    """The label or heading that opens a document: ``[3]``, ``Document [1](Title: X)``, a line."""
+    first_end = text.find("\n", block.start, block.end)
+    first = Span(block.start, block.end if first_end < 0 else first_end)
+    line = first.of(text)
+    if first.end < block.end and _is_title_line(line):
+        return _extend_title(text, Span(first.start, first.end), block)
+    label = _TITLE_LABEL.match(text, first.start, first.end)
+    if label and label.group().strip() and label.end() < block.end:
+        return Span(block.start, label.end())
+    return None
+
+
+def _is_title_line(line: str) -> bool:
+    stripped = line.strip()
+    if not stripped or len(stripped) > 160:
+        return False
+    if stripped[0] in "#<" or stripped[-1] in ":：" or stripped.startswith("**"):
+        return True
+    if _START.match(stripped):
+        return stripped[-1] not in ".!?。；;,"
+    return len(stripped) <= 100 and stripped[-1] not in ".!?…。！？।؟,;:\"')”"
+
+
+def _extend_title(text: str, title: Span, block: Span) -> Span:
+    """Take further heading lines (``<document>`` then ``<source>X</source>``), up to three."""
+    for _ in range(3):
+        end = text.find("\n", title.end + 1, block.end)
+        if end < 0:
+            return title
+        line = text[title.end + 1 : end].strip()
+        if not (line.startswith("<") and len(line) <= 160):
+            return title
+        title = Span(title.start, end)
+    return title
+
+
+# -- units --------------------------------------------------------------------------------------
+
+
+def _sentences(text: str, body: Span, protection: Protection) -> Iterator[Span]:
+    start = body.start
+    for match in _SENTENCE_END.finditer(text, body.start, body.end):
+        end = match.end()
+        if end >= body.end:
+            break
+        if protection.cuts(end) or not _ends_sentence(text, start, match):
+            continue
+        span = _strip(text, Span(start, end))
+        if span.end > span.start:
+            yield span
+            start = end
+    rest = _strip(text, Span(start, body.end))
+    if rest.end > rest.start:
+        yield rest
+
+
+def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
+    mark, end = match.group(), match.end()
+    if mark == "\n":
+        return _line_breaks(text, start, match.start(), end)
+    if mark[0] == ".":
+        if _ABBREVIATION.search(text, max(start, match.start() - 12), match.start() + 1):
+            return False
+        following = text[end : end + 40].lstrip()
+        return not following or not following[0].islower()
+    return True
+
+
+def _line_breaks(text: str, start: int, newline: int, following: int) -> bool:
+    """Whether a single newline parts units: not where a line was only wrapped."""
+    line_start = max(text.rfind("\n", start, newline) + 1, start)
+    before = text[line_start:newline].rstrip()
+    after = text[following : following + 40].lstrip(" \t")
+    if not before or not after:
+        return False
+    wrapped = len(before) >= 40 and before[-1] not in ".!?:;。！？" and after[0].islower()
+    return not wrapped
+
+
+def _line_spans(text: str, body: Span) -> Iterator[Span]:
+    for match in _LINE.finditer(text, body.start, body.end):
+        if match.end() > match.start():
+            yield Span(match.start(), match.end())
+
+
+def _lines(text: str, body: Span) -> Iterator[Span]:
+    """One unit a line; an indented line continues the one above it."""
+    current: Span | None = None
+    for line in _line_spans(text, body):
+        span = _strip(text, line)
+        if span.end == span.start:
+            continue
+        indented = text[line.start] in " \t" and current is not None
+        if indented and current is not None:
+            current = Span(current.start, span.end)
+            continue
+        if current is not None:
+            yield current
+        current = span
+    if current is not None:
+        yield current
+
+
+def _table(text: str) -> Iterator[_Piece]:
+    """One unit a row; the heading rows are the title of every run of rows."""
+    rows = [s for s in (_strip(text, line) for line in _line_spans(text, Span(0, len(text)))) if s.end > s.start]
+    header = 2 if len(rows) > 1 and re.fullmatch(r"[\s|:+=-]+", rows[1].of(text)) else 1
+    yield from (_Piece(0, row, frame=i < header and len(rows) > header) for i, row in enumerate(rows))
+
+
+_DEMO_START = re.compile(
+    r"(?:q|question|input|problem|example[ \t]*\d*|user|text|sentence|review)[ \t]*\d*[ \t]*[:：.]",
+    re.IGNORECASE,
+)
+
+
+def _demonstrations(text: str) -> Iterator[Span]:
+    """Question-answer blocks: each opens with the label that opens the first."""
+    lines = [line for line in _line_spans(text, Span(0, len(text))) if line.of(text).strip()]
+    label = next((m.group().lower() for m in (_DEMO_START.match(text, s.start) for s in lines) if m), None)
+    if label is None:
+        yield from _blocks(text)
+        return
+    word = re.sub(r"[\d\s]+", "", label)
+    starts = [
+        line.start
+        for line in lines
+        if (m := _DEMO_START.match(text, line.start)) and re.sub(r"[\d\s]+", "", m.group().lower()) == word
+    ]
+    if text[: starts[0]].strip():
+        yield _strip(text, Span(0, starts[0]))
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        yield _strip(text, Span(start, end))
+
+
+def _strip(text: str, span: Span) -> Span:
+    start, end = span
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return Span(start, end)
