@@ -1,1 +1,9 @@
-"""Compression, pure: tagged turns and scores in, kept spans out.  No socket, clock or torch."""
+"""Compression, pure: tagged turns and scores in, kept spans out.  No socket, clock or torch.
+
+:func:`compress` drives a request's turns; whoever holds the model answers what it yields.
+"""
+
+from proxy.compress.request import Memory, compress, keep_verbatim
+from proxy.compress.result import Compressed, TurnResult
+
+__all__ = ["Compressed", "Memory", "TurnResult", "compress", "keep_verbatim"]

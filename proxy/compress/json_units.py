@@ -22,7 +22,8 @@ def json_items(text: str) -> tuple[Span, ...]:
     An object's item is its key with its value; objects count only from ``MIN_KEYS`` keys, since a
     small record's fields belong together.  Empty where there is no such container.
 
-    >>> [s.of('{"n": 1, "rows": [{"a": 1}, {"a": 2}]}') for s in json_items('{"n": 1, "rows": [{"a": 1}, {"a": 2}]}')]
+    >>> text = '{"n": 1, "rows": [{"a": 1}, {"a": 2}]}'
+    >>> [span.of(text) for span in json_items(text)]
     ['{"a": 1}', '{"a": 2}']
     """
     arrays: tuple[int, tuple[Span, ...]] = (len(text) // 2, ())

@@ -96,6 +96,12 @@ def read_material(turn: Turn, policy: Policy, encoding: Encoding) -> Material:
     )
 
 
+def token_counts(turn: Turn, encoding: Encoding) -> dict[Component, int]:
+    """Return the tokens per component of a turn's open leaves, without laying anything out."""
+    _, whole = _costs(turn, {}, open_leaves(turn), encoding)
+    return _summed(whole.values())
+
+
 def _layouts(turn: Turn, policy: Policy, texts: Mapping[Address, str]) -> dict[int, Layout]:
     layouts: dict[int, Layout] = {}
     documents = 0
@@ -238,11 +244,15 @@ def _count_runs(
             components.append(component)
             boundaries.append(boundaries[-1] + span.end - span.start)
     counts = dict.fromkeys(Component, 0)
-    for component, count in zip(components, encoding.count_by("".join(parts), boundaries), strict=True):
+    for component, count in zip(
+        components, encoding.count_by("".join(parts), boundaries), strict=True
+    ):
         counts[component] += count
     return counts
 
 
-def totals(before: Mapping[Component, int], after: Mapping[Component, int]) -> dict[Component, Count]:
+def totals(
+    before: Mapping[Component, int], after: Mapping[Component, int]
+) -> dict[Component, Count]:
     """Pair the figures up, component by component."""
     return {component: Count(before[component], after[component]) for component in Component}

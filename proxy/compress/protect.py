@@ -34,7 +34,8 @@ _PROTECTED = re.compile("|".join(_PATTERNS), re.DOTALL)
 def protected_spans(text: str) -> tuple[Span, ...]:
     """Return the protected stretches of ``text``, in order and disjoint.
 
-    >>> [s.of("see https://a.b/c. It is 3.5 kg") for s in protected_spans("see https://a.b/c. It is 3.5 kg")]
+    >>> text = "see https://a.b/c. It is 3.5 kg"
+    >>> [span.of(text) for span in protected_spans(text)]
     ['https://a.b/c', '3.5 kg']
     """
     return tuple(_trimmed(text, m.start(), m.end()) for m in _PROTECTED.finditer(text))

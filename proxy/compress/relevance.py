@@ -1,11 +1,13 @@
 """Stage 3 of the cascade: how well each unit bears on the question.
 
-score = z((cos(unit, q) + cos(document, q)) / 2) + weight * z(BM25)
+score = z((cos(unit, q) + cos(document, q)) / 2) + weight * lexical
+lexical = (z(BM25(unit)) + 0.6 z(BM25(document))) / 1.6
 
 Both cosines come from one forward pass over the document (late pooling: a unit in its context, and
-the context itself).  z is over the turn's units, so a score depends on this turn alone (law 5).
-The lexical weight grows with the share of the question that the encoder's vocabulary, which is
-English, cannot know: names, codes and other scripts count by their letters.
+the context itself); the lexical term looks at both likewise.  z is over the turn's units, so a
+score depends on this turn alone (law 5).  The lexical weight grows with the question's *fertility*,
+the encoder tokens that a word takes: 1.1 in English, which the encoder's vocabulary knows, 2 in
+Spanish, 3 to 17 in other scripts, which then count by their letters.
 """
 
 from __future__ import annotations
@@ -19,8 +21,11 @@ from numpy.typing import NDArray
 from proxy.compress.lexical import bm25
 from proxy.compress.ports import DocumentVectors, QuestionVectors, Vector
 
-LATIN_WEIGHT = 0.2
-OTHER_WEIGHT = 1.0
+DOCUMENT_SHARE = 0.6
+"""Weight of a document's BM25 beside its unit's."""
+LEAST_WEIGHT, MOST_WEIGHT = 0.1, 3.0
+"""Lexical weight where the encoder knows every word, and where it knows none."""
+KNOWN_FERTILITY, WEIGHT_PER_TOKEN = 1.4, 1.7
 DIGITS = 4
 """Scores are rounded before they are compared (law 9)."""
 
@@ -54,32 +59,44 @@ def rate_units(
         return Relevance(np.zeros(0), np.zeros(0), np.zeros(0))
     units = np.concatenate([document.units for document in documents])  # (n, d)
     wholes = np.concatenate([np.tile(d.whole, (len(d.units), 1)) for d in documents])  # (n, d)
-    similarity = (_cosine(units, asked.final) + _cosine(wholes, asked.final)) / 2
-    scores = _z(similarity) + lexical_weight(question) * _z(bm25(question, texts))
+    similarity = (cosine(units, asked.final) + cosine(wholes, asked.final)) / 2
+    weight = lexical_weight(question, asked.tokens)
+    scores = _z(similarity) + weight * _lexical(question, texts, [len(d.units) for d in documents])
     return Relevance(
         np.round(scores, DIGITS), np.round(similarity, DIGITS), np.round(_standing(scores), DIGITS)
     )
 
 
-def lexical_weight(question: str) -> float:
-    """Return the weight of BM25: from 0.2 (Latin letters only) to 1 (none)."""
-    letters = [char for char in question if char.isalpha()]
-    if not letters:
-        return OTHER_WEIGHT
-    other = sum(not _is_english(char) for char in letters) / len(letters)
-    # A few accents already tell of a language that the encoder knows badly.
-    return LATIN_WEIGHT + (OTHER_WEIGHT - LATIN_WEIGHT) * min(1.0, 4 * other)
+def lexical_weight(question: str, tokens: int) -> float:
+    """Return the weight of the lexical term, from the encoder tokens that the question took.
+
+    >>> lexical_weight("who wrote this opera", 4), lexical_weight("अल्फा", 9)
+    (0.1, 3.0)
+    """
+    fertility = tokens / max(1, len(question.split()))
+    return float(
+        np.clip(
+            LEAST_WEIGHT + WEIGHT_PER_TOKEN * (fertility - KNOWN_FERTILITY),
+            LEAST_WEIGHT,
+            MOST_WEIGHT,
+        )
+    )
 
 
-def _is_english(char: str) -> bool:
-    return char.isascii()
+def _lexical(question: str, texts: Sequence[str], sizes: Sequence[int]) -> Scores1D:
+    """BM25 of units, and of the documents they stand in; ``sizes`` are units per document."""
+    ends = np.cumsum(sizes)
+    documents = ["\n".join(texts[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+    around = np.repeat(bm25(question, documents), sizes)
+    return (_z(bm25(question, texts)) + DOCUMENT_SHARE * _z(around)) / (1 + DOCUMENT_SHARE)
 
 
-def _cosine(rows: Vector, vector: Vector) -> Scores1D:
+def cosine(rows: Vector, vector: Vector) -> Scores1D:
     """Cosines (n,) of rows (n, d) with one vector (d,); zero where either has no length."""
     norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
     dots = rows.astype(np.float64) @ vector.astype(np.float64)
-    return np.divide(dots, norms, out=np.zeros(len(rows)), where=norms > 0)
+    out: Scores1D = np.zeros(len(rows))
+    return np.divide(dots, norms, out=out, where=norms > 0)
 
 
 def _z(values: Scores1D) -> Scores1D:

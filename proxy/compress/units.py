@@ -45,7 +45,8 @@ _OPEN_TAG = re.compile(
 )
 _FRAME = re.compile(r"(?:</?[A-Za-z][^<>\n]{0,200}>\s*)+|[-=*_~#+]{3,}")
 _TITLE_LABEL = re.compile(
-    r"[ \t]*(?:\*\*)?(?:(?:document|passage|doc|source|chunk|excerpt|context|result|snippet|article)[ \t]*)?"
+    r"[ \t]*(?:\*\*)?(?:(?:document|passage|doc|source|chunk|excerpt|context|result|snippet|"
+    r"article)[ \t]*)?"
     r"(?:[\[(#]{0,2}\d{1,4}[\])]|#?\d{1,4}[.:)])?[ \t]*"
     r"(?:\(title:[^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,100})?\))?[ \t]*",
     re.IGNORECASE,
@@ -208,7 +209,11 @@ def _passages(text: str, block: Span) -> Iterator[Span]:
     starts = [block.start]
     for line in _line_spans(text, block):
         opens = _START.match(text, line.start) or _OPEN_TAG.match(text, line.start)
-        if opens and line.start > block.start and not _is_bare_heading(text[starts[-1]:line.start]):
+        if (
+            opens
+            and line.start > block.start
+            and not _is_bare_heading(text[starts[-1] : line.start])
+        ):
             starts.append(line.start)
     for start, end in zip(starts, [*starts[1:], block.end], strict=True):
         span = _strip(text, Span(start, end))
@@ -224,11 +229,14 @@ def _is_bare_heading(block: str) -> bool:
     last = stripped.rsplit("\n", 1)[-1].strip()
     if last[0] in "#<" and last[-1] not in ".!?。":
         return last[0] == "#" or not last.startswith("</")
-    return last[-1] in ":：" or re.fullmatch(r"\*\*[^*]+\*\*|[\[(#]{0,2}\d{1,4}[\])]?[.:]?", last) is not None
+    return (
+        last[-1] in ":："
+        or re.fullmatch(r"\*\*[^*]+\*\*|[\[(#]{0,2}\d{1,4}[\])]?[.:]?", last) is not None
+    )
 
 
 def _title(text: str, block: Span) -> Span | None:
-    """The label or heading that opens a document: ``[3]``, ``Document [1](Title: X)``, a line."""
+    """Return what opens a document: ``[3]``, ``Document [1](Title: X)``, a heading line."""
     first_end = text.find("\n", block.start, block.end)
     first = Span(block.start, block.end if first_end < 0 else first_end)
     line = first.of(text)
@@ -333,9 +341,15 @@ def _lines(text: str, body: Span) -> Iterator[Span]:
 
 def _table(text: str) -> Iterator[_Piece]:
     """One unit a row; the heading rows are the title of every run of rows."""
-    rows = [s for s in (_strip(text, line) for line in _line_spans(text, Span(0, len(text)))) if s.end > s.start]
+    rows = [
+        s
+        for s in (_strip(text, line) for line in _line_spans(text, Span(0, len(text))))
+        if s.end > s.start
+    ]
     header = 2 if len(rows) > 1 and re.fullmatch(r"[\s|:+=-]+", rows[1].of(text)) else 1
-    yield from (_Piece(0, row, frame=i < header and len(rows) > header) for i, row in enumerate(rows))
+    yield from (
+        _Piece(0, row, frame=i < header and len(rows) > header) for i, row in enumerate(rows)
+    )
 
 
 _DEMO_START = re.compile(
@@ -347,7 +361,9 @@ _DEMO_START = re.compile(
 def _demonstrations(text: str) -> Iterator[Span]:
     """Question-answer blocks: each opens with the label that opens the first."""
     lines = [line for line in _line_spans(text, Span(0, len(text))) if line.of(text).strip()]
-    label = next((m.group().lower() for m in (_DEMO_START.match(text, s.start) for s in lines) if m), None)
+    label = next(
+        (m.group().lower() for m in (_DEMO_START.match(text, s.start) for s in lines) if m), None
+    )
     if label is None:
         yield from _blocks(text)
         return
@@ -355,7 +371,8 @@ def _demonstrations(text: str) -> Iterator[Span]:
     starts = [
         line.start
         for line in lines
-        if (m := _DEMO_START.match(text, line.start)) and re.sub(r"[\d\s]+", "", m.group().lower()) == word
+        if (m := _DEMO_START.match(text, line.start))
+        and re.sub(r"[\d\s]+", "", m.group().lower()) == word
     ]
     if text[: starts[0]].strip():
         yield _strip(text, Span(0, starts[0]))

@@ -1,0 +1,236 @@
+"""The cascade: Laconic's own method, one turn at a time (algorithms.md).
+
+A generator, because it must ask for scores midway (is the ask a whole-text task? then: how
+relevant is each unit?), and pure: it puts the question, the engine answers, tests answer with a
+fake.  A ``CompressionError`` thrown into it ends it; the driver in ``request`` names the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import TypeAlias
+
+from proxy.compress import flat, recall
+from proxy.compress.asks import needs_whole_text, whole_text_score
+from proxy.compress.layout import Material, Rendered, read_material, render, totals
+from proxy.compress.ports import DocumentVectors, Encoding, QuestionVectors, ScoreRequest, Scores
+from proxy.compress.relevance import Relevance, rate_units
+from proxy.compress.result import TurnResult, verbatim
+from proxy.compress.select import (
+    Basket,
+    Selection,
+    best_first,
+    by_budget,
+    by_threshold,
+    candidates,
+    with_neighbours,
+)
+from proxy.policy.schema import FlatRelevance, Policy, Target
+from proxy.types import Component, Count, LeafEdit, Piece, Reason, Span, Turn
+
+INSTRUCTION_CHARS = 1_000
+"""Characters of an instruction's head, and of its tail, that are embedded."""
+
+Steps: TypeAlias = Generator[ScoreRequest, Scores, TurnResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A turn and what surrounds it: everything that its compressed form may depend on."""
+
+    turn: Turn
+    past: Sequence[TurnResult]
+    policy: Policy
+    encoding: Encoding
+
+
+def compress_turn(scene: Scene) -> Steps:
+    """Compress one turn: select from its own text, and recall from the turns before it."""
+    material = read_material(scene.turn, scene.policy, scene.encoding)
+    store = recall.archive(scene.past)
+    idle = _nothing_to_select(material, scene.policy)
+    question = scene.turn.question
+    if question is None:
+        return verbatim(material.before, Reason.NO_QUESTION if idle is None else idle)
+    if idle is not None and not (store.missing and scene.turn.own_question):
+        return verbatim(material.before, idle)
+
+    asked, whole = yield from _hear(scene, question)
+    if whole:
+        plain = verbatim(material.before, Reason.WHOLE_TEXT)
+        return replace(plain, restores=idle is not None and bool(store.missing))
+
+    recalling = bool(store.missing) and scene.turn.own_question and scene.policy.recall.share > 0
+    own = material.embeddable() if idle is None else ()
+    earlier = store.documents() if recalling else ()
+    scores = yield ScoreRequest(documents=(*own, *earlier))
+    result = verbatim(material.before, idle)
+    if idle is None:
+        result = _select(scene, material, asked, scores.documents[: len(own)])
+    if recalling:
+        chosen = recall.wanted(
+            store, question, asked, scores.documents[len(own) :], scene.policy.recall.share
+        )
+        result = _with_recall(scene, result, store, chosen)
+    return result
+
+
+def _nothing_to_select(material: Material, policy: Policy) -> Reason | None:
+    """Return why nothing in this turn is to be selected from, or None."""
+    if not any(not unit.frame for unit in material.units):
+        return Reason.NO_CONTEXT
+    if material.before[Component.CONTEXT] < policy.min_tokens:
+        return Reason.TOO_SHORT
+    return None
+
+
+def _hear(
+    scene: Scene, question: str
+) -> Generator[ScoreRequest, Scores, tuple[QuestionVectors, bool]]:
+    """Embed the ask, and tell whether its answer needs the whole text."""
+    instructions = tuple(_clipped(text) for text in scene.turn.instructions)
+    scores = yield ScoreRequest(questions=(question, *instructions))
+    asked, *instructed = scores.questions
+    ask = whole_text_score(question, asked, instructions, instructed)
+    return asked, needs_whole_text(ask, scene.policy.whole_text)
+
+
+def _clipped(instruction: str) -> str:
+    """Keep the head and the tail of a long instruction, where the task is named."""
+    if len(instruction) <= 2 * INSTRUCTION_CHARS:
+        return instruction
+    return f"{instruction[:INSTRUCTION_CHARS]}\n{instruction[-INSTRUCTION_CHARS:]}"
+
+
+# -- selection ----------------------------------------------------------------------------------
+
+
+def _select(
+    scene: Scene,
+    material: Material,
+    asked: QuestionVectors,
+    documents: Sequence[DocumentVectors],
+) -> TurnResult:
+    texts = [material.text(i) for i in range(len(material.units))]
+    relevance = rate_units(scene.turn.question or "", asked, texts, documents)
+    policy = scene.policy
+    if policy.flat_relevance is not FlatRelevance.IGNORE and flat.is_flat(relevance):
+        if policy.flat_relevance is FlatRelevance.PASS:
+            return verbatim(material.before, Reason.FLAT_RELEVANCE)
+        relevance = flat.central(documents)
+        policy = flat.overview_policy(policy)
+    kept, reason = _keep(replace(scene, policy=policy), material, relevance)
+    rendered = render(material, kept, scene.encoding)
+    return _result(material, kept, rendered, reason)
+
+
+def _keep(
+    scene: Scene, material: Material, relevance: Relevance
+) -> tuple[frozenset[int], Reason | None]:
+    """Select within each component; return the units kept, and why a target was missed."""
+    kept = frozenset(range(len(material.units)))
+    missed: Reason | None = None
+    for component in Component:
+        target: Target = getattr(scene.policy.components, component.value)
+        if target.keeps_all or not candidates(material, component):
+            continue
+        others = kept - set(material.selectable(component))
+        selection = _keep_component(scene, material, relevance, component, others)
+        kept = others | selection.kept
+        missed = missed or selection.reason
+    return kept, missed
+
+
+def _keep_component(
+    scene: Scene,
+    material: Material,
+    relevance: Relevance,
+    component: Component,
+    others: Collection[int],
+) -> Selection:
+    policy, target = scene.policy, getattr(scene.policy.components, component.value)
+    order = best_first(relevance.scores, candidates(material, component))
+    basket = Basket(material, frames=policy.titles)
+    least = _cache_floor(scene, material, component)
+
+    def measure(kept: Collection[int]) -> int:
+        return render(material, {*others, *kept}, scene.encoding).after[component]
+
+    if target.min_relevance is not None:
+        selection = by_threshold(
+            basket, order, relevance.standing, target.min_relevance, policy.neighbours
+        )
+        if not least or measure(selection.kept) >= least:
+            return selection
+        basket = Basket(material, frames=policy.titles)
+        return by_budget(basket, order, measure, least)
+    before = material.before[component]
+    tokens = target.target_tokens or int((target.rate or 1.0) * before)
+    nearby = list(with_neighbours(order, material, policy.neighbours))
+    return by_budget(basket, nearby, measure, min(tokens, before), least)
+
+
+def _cache_floor(scene: Scene, material: Material, component: Component) -> int:
+    """Return the tokens of a component that keep the prompt so far at the cache minimum.
+
+    A prefix that was long enough for the provider's prompt cache should stay so.
+    """
+    floor, before = scene.policy.cache_floor_tokens, material.before
+    if not floor or component is not Component.CONTEXT:
+        return 0
+    if sum(result.before for result in scene.past) + sum(before.values()) < floor:
+        return 0
+    sent = sum(result.after for result in scene.past)
+    rest = sum(before.values()) - before[component]
+    return min(max(0, floor - sent - rest), before[component])
+
+
+def _result(
+    material: Material, kept: frozenset[int], rendered: Rendered, reason: Reason | None
+) -> TurnResult:
+    if not rendered.edits:
+        return verbatim(material.before, reason or Reason.NEVER_LONGER)
+    edited = {edit.address for edit in rendered.edits}
+    dropped = frozenset(
+        i for i in range(len(material.units)) if i not in kept and material.address(i) in edited
+    )
+    counts = MappingProxyType(totals(material.before, rendered.after))
+    return TurnResult(counts, rendered.edits, reason, dropped, material=material)
+
+
+# -- recall -------------------------------------------------------------------------------------
+
+
+def _with_recall(
+    scene: Scene, result: TurnResult, store: recall.Archive, chosen: frozenset[recall.UnitOf]
+) -> TurnResult:
+    """Put the recalled block at the head of the turn's first user text."""
+    address = recall.landing(scene.turn)
+    if not chosen or address is None:
+        return result
+    pieces = recall.block(store, chosen)
+    texts = {a: text for m in store.materials.values() for a, text in m.texts.items()}
+    tokens = scene.encoding.count(recall.text_of(pieces, texts))
+    context = result.components[Component.CONTEXT]
+    counts: Mapping[Component, Count] = MappingProxyType(
+        {**result.components, Component.CONTEXT: Count(context.before, context.after + tokens)}
+    )
+    return replace(
+        result,
+        components=counts,
+        edits=_placed(scene.turn, result.edits, address, pieces),
+        reason=None,
+        recalled=chosen,
+        recalled_tokens=tokens,
+    )
+
+
+def _placed(
+    turn: Turn, edits: Sequence[LeafEdit], address: object, pieces: Sequence[Piece]
+) -> tuple[LeafEdit, ...]:
+    placed = [e for e in edits if e.address != address]
+    leaf = next(leaf for m in turn.messages for leaf in m.leaves if leaf.address == address)
+    own = next((e.pieces for e in edits if e.address == address), (Span(0, len(leaf.text)),))
+    return (LeafEdit(leaf.address, (*pieces, *own)), *placed)

@@ -1,0 +1,220 @@
+"""A whole request, turn by turn: the driver between the gateway and a method.
+
+Each turn's result is a pure function of the turn and those before it (law 5), so it is remembered
+under a key that chains over them: turn t + 1 costs its own work only, and a turn that once passed
+verbatim because a deadline was missed stays so (law 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Protocol, TypeAlias
+
+from proxy.compress.cascade import Scene, compress_turn
+from proxy.compress.layout import token_counts
+from proxy.compress.ports import Encoding, ScoreRequest, Scores
+from proxy.compress.result import Compressed, TurnResult, verbatim
+from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
+from proxy.policy.schema import Policy
+from proxy.types import Component, Count, LeafEdit, Mode, Outcome, Reason, Turn
+
+Driven: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
+
+
+class Memory(Protocol):
+    """Remembers turn results by key; ``proxy.memo`` has the real one."""
+
+    def get(self, key: bytes) -> TurnResult | None:
+        """Return what was put under ``key``, or None."""
+
+    def put(self, key: bytes, result: TurnResult) -> None:
+        """Remember a result."""
+
+
+def compress(
+    turns: Sequence[Turn],
+    policy: Policy,
+    encoding: Encoding,
+    memory: Memory,
+    revision: str = "",
+) -> Driven:
+    """Compress a request's turns; yields what must be scored, returns edits and outcome.
+
+    ``revision`` is the scorer's: with the policy and the encoding it opens the chain of keys.  A
+    ``CompressionError`` thrown in makes the turn at hand pass verbatim, for good.
+    """
+    results: list[TurnResult] = []
+    keys: list[bytes] = []
+    breaks = scored = 0
+    key = _opening(policy, encoding, revision)
+    protected = _protected_turns(turns, policy)
+    for turn in turns:
+        key = _turn_key(key, turn)
+        keys.append(key)
+        if turn.index < protected:
+            result = verbatim(token_counts(turn, encoding), Reason.BREAKPOINT)
+        else:
+            scene = Scene(turn, tuple(results), policy, encoding)
+            result, tokens = yield from _remembered(scene, key, memory)
+            scored += tokens
+        if result.restores:
+            results = [_restored(earlier) for earlier in results]
+            breaks += 1
+        results.append(result)
+        key, closing = _closing(key, turn, encoding, memory)
+        if closing is not None:
+            results[-1] = _with_history(result, closing)
+    return _compressed(results, keys, policy, encoding, breaks=breaks, scored=scored)
+
+
+def _remembered(
+    scene: Scene, key: bytes, memory: Memory
+) -> Generator[ScoreRequest, Scores, tuple[TurnResult, int]]:
+    """Return a turn's result and the tokens that the model read for it."""
+    known = memory.get(key)
+    if known is not None:
+        return known, 0
+    scored = 0
+    steps = compress_turn(scene)
+    try:
+        ask = next(steps)
+        while True:
+            scores = yield ask
+            scored += scores.timings.scored_tokens
+            ask = steps.send(scores)
+    except StopIteration as done:
+        result: TurnResult = done.value
+    except CompressionError as error:
+        result = verbatim(token_counts(scene.turn, scene.encoding), _reason(error))
+    memory.put(key, result)
+    return result, scored
+
+
+def _reason(error: CompressionError) -> Reason:
+    if isinstance(error, DeadlineExceeded):
+        return Reason.DEADLINE
+    return Reason.OVERLOADED if isinstance(error, Overloaded) else Reason.SCORER_FAILED
+
+
+def _restored(result: TurnResult) -> TurnResult:
+    """Return an earlier turn as it was sent: a later ask needs all of it (law 12)."""
+    if not result.edits:
+        return result
+    before = {component: count.before for component, count in result.components.items()}
+    return verbatim(before, Reason.RESTORED)
+
+
+def keep_verbatim(compressed: Compressed, turns: Sequence[Turn], memory: Memory) -> None:
+    """Make the turns that were edited pass verbatim from now on: the upstream refused them."""
+    edited = {edit.address.message for edit in compressed.edits}
+    for turn, key in zip(turns, compressed.turn_keys, strict=True):
+        known = memory.get(key)
+        if known is not None and edited & {message.index for message in turn.messages}:
+            before = {component: count.before for component, count in known.components.items()}
+            memory.put(key, verbatim(before, Reason.REFUSED_EDITED))
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+def _opening(policy: Policy, encoding: Encoding, revision: str) -> bytes:
+    return _chained(b"", policy.fingerprint, encoding.name, revision)
+
+
+def _turn_key(key: bytes, turn: Turn) -> bytes:
+    """Extend the chain by what a turn's form depends on: not its closing assistant message."""
+    closing = {m.index for m in turn.messages if m.role == "assistant"}
+    roles = [m.role for m in turn.messages if m.index not in closing]
+    own = [s for s in turn.segments if s.address.message not in closing]
+    texts = [f"{s.address}:{s.component}:{s.kind}:{s.text}" for s in own]
+    return _chained(key, *roles, *texts, str(turn.question), str(turn.own_question), *turn.hints)
+
+
+def _chained(key: bytes, *words: str) -> bytes:
+    digest = blake2b(key, digest_size=32)
+    for word in words:
+        raw = word.encode("utf-8", errors="surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.digest()
+
+
+def _closing(
+    key: bytes, turn: Turn, encoding: Encoding, memory: Memory
+) -> tuple[bytes, TurnResult | None]:
+    """Extend the chain by the turn's assistant messages, and count them: they stay whole."""
+    texts = [leaf.text for m in turn.messages if m.role == "assistant" for leaf in m.leaves]
+    if not texts:
+        return key, None
+    key = _chained(key, "assistant", *texts)
+    known = memory.get(key)
+    if known is None:
+        before = dict.fromkeys(Component, 0)
+        before[Component.CONTEXT] = sum(encoding.count(text) for text in texts)
+        known = verbatim(before, None)
+        memory.put(key, known)
+    return key, known
+
+
+def _with_history(result: TurnResult, closing: TurnResult) -> TurnResult:
+    """Add the closing assistant message to a turn's figures."""
+    summed = {c: count + closing.components[c] for c, count in result.components.items()}
+    return replace(result, components=summed)
+
+
+def _protected_turns(turns: Sequence[Turn], policy: Policy) -> int:
+    """Return how many leading turns the caller's last cache breakpoint protects."""
+    if not policy.respect_breakpoints:
+        return 0
+    marked = [t.index for t in turns if any(message.breakpoint for message in t.messages)]
+    return max(marked, default=-1) + 1
+
+
+# -- the outcome --------------------------------------------------------------------------------
+
+
+def _compressed(
+    results: Sequence[TurnResult],
+    keys: Sequence[bytes],
+    policy: Policy,
+    encoding: Encoding,
+    *,
+    breaks: int,
+    scored: int,
+) -> Compressed:
+    edits: tuple[LeafEdit, ...] = tuple(edit for result in results for edit in result.edits)
+    components = {
+        component: sum((r.components[component] for r in results), Count())
+        for component in Component
+    }
+    total = sum(components.values(), Count())
+    newest = results[-1] if results else None
+    outcome = Outcome(
+        policy=policy.name,
+        mode=policy.mode,
+        reason=_named(newest, edits, policy),
+        tokens_before=total.before,
+        tokens_after=total.after,
+        components=components,
+        encoding=encoding.name,
+        estimated=encoding.estimated,
+        first_saved=newest.before - newest.after if newest else 0,
+        repeat_saved=sum(result.before - result.after for result in results[:-1]),
+        recalled_tokens=newest.recalled_tokens if newest else 0,
+        cache_breaks=breaks,
+        turn_reasons={t: r.reason for t, r in enumerate(results) if r.reason is not None},
+        scored_tokens=scored,
+    )
+    return Compressed(edits, outcome, tuple(keys))
+
+
+def _named(newest: TurnResult | None, edits: Sequence[LeafEdit], policy: Policy) -> Reason | None:
+    """Name the request's reason: None where it was edited, and the newest turn as planned."""
+    if policy.mode is Mode.AUDIT:
+        return Reason.AUDIT
+    if newest is None:
+        return Reason.NO_CONTEXT
+    quiet = newest.reason in (Reason.NO_CONTEXT, Reason.TOO_SHORT, Reason.NO_QUESTION)
+    return None if edits and quiet else newest.reason
