@@ -18,7 +18,7 @@ from proxy.compress.layout import Material, Rendered, read_material, render, tot
 from proxy.compress.ports import DocumentVectors, Encoding, QuestionVectors, ScoreRequest, Scores
 from proxy.compress.relevance import Relevance, rate_units
 from proxy.compress.result import TurnResult, verbatim
-from proxy.compress.select import (
+from proxy.compress.selection import (
     Basket,
     Selection,
     best_first,

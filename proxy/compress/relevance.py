@@ -96,7 +96,8 @@ def cosine(rows: Vector, vector: Vector) -> Scores1D:
     norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
     dots = rows.astype(np.float64) @ vector.astype(np.float64)
     out: Scores1D = np.zeros(len(rows))
-    return np.divide(dots, norms, out=out, where=norms > 0)
+    np.divide(dots, norms, out=out, where=norms > 0)
+    return out
 
 
 def _z(values: Scores1D) -> Scores1D:
