@@ -7,7 +7,7 @@ cannot disagree.  A validator function says what it accepts under the schema's `
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ValidationError
@@ -65,10 +65,11 @@ def found(value: object) -> str:
 
 
 def resolve(schema: Schema, node: Schema) -> Schema:
-    """Follow ``$ref``, and the one branch of an optional value that is not null."""
+    """Follow ``$ref``, and the first branch of an optional value that is not null."""
     if "anyOf" in node:
-        (branch,) = [b for b in node["anyOf"] if b.get("type") != "null"]
-        return resolve(schema, {**branch, **{k: v for k, v in node.items() if k != "anyOf"}})
+        branches = [branch for branch in node["anyOf"] if branch.get("type") != "null"]
+        rest = {key: value for key, value in node.items() if key != "anyOf"}
+        return resolve(schema, {**branches[0], **rest})
     if "$ref" in node:
         return resolve(schema, schema["$defs"][node["$ref"].rsplit("/", 1)[1]])
     return node
@@ -113,9 +114,9 @@ def keys(schema: Schema, node: Schema, path: Path = ()) -> Iterator[Key]:
         if "properties" in inner:
             yield from keys(schema, inner, here)
         else:
-            yield Key(
-                dotted(here), wanted(schema, child), _default(child), child.get("description", "")
-            )
+            told = child.get("description") or inner.get("description", "")
+            meaning = " ".join(told.replace("``", "`").split())
+            yield Key(dotted(here), wanted(schema, child), _default(child), meaning)
 
 
 def _default(node: Schema) -> str:
@@ -155,12 +156,24 @@ def _explain_one(schema: Schema, error: Any) -> str:
     return f"found {said}, wanted {wanted(schema, node)}{hint}"
 
 
-def markdown_table(header: tuple[str, ...], rows: Iterable[Iterable[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Render a table for the docs."""
-    lines = [header, ("---",) * len(header), *rows]
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join(
         f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |" for row in lines
     )
+
+
+def keys_table(
+    model: type[BaseModel], header: str = "Key", spell: Callable[[str], str] = str
+) -> str:
+    """Render every key of a model for the docs; ``spell`` turns its path into what one writes."""
+    schema = model_schema(model)
+    rows = [
+        (f"`{spell(key.path)}`", key.wanted, f"`{key.default}`" if key.default else "", key.meaning)
+        for key in keys(schema, schema)
+    ]
+    return markdown_table((header, "Wanted", "Default", "Meaning"), rows)
 
 
 def model_schema(model: type[BaseModel]) -> Schema:

@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy.errors import CallerError, PolicyError
 from proxy.policy.explain import found, nearest, one_of
@@ -43,7 +43,7 @@ class Overrides(Protocol):
     """What the caller's ``x-laconic-*`` headers ask for; ``None`` where they ask for nothing."""
 
     @property
-    def policy_name(self) -> str | None:
+    def policy(self) -> str | None:
         """``x-laconic-policy``."""
 
     @property
@@ -112,24 +112,23 @@ class PolicySet:
         The rate replaces the context's target; a policy whose mode is ``off`` stays off.
         Raises CallerError (400) where an allowed header names no policy, or no rate.
         """
-        asked = {
-            "policy": overrides.policy_name is not None,
-            "rate": overrides.rate is not None,
-            "bypass": overrides.bypass,
+        headers = {
+            "policy": overrides.policy,
+            "rate": overrides.rate,
+            "bypass": overrides.bypass or None,
         }
-        allowed = {name: getattr(match.policy.allow, name) for name in asked}
+        asked: dict[str, Any] = {name: v for name, v in headers.items() if v is not None}
+        taken = {name: v for name, v in asked.items() if getattr(match.policy.allow, name)}
         notes = tuple(
             f"x-laconic-{name} ignored: policy {match.policy.name} does not allow it"
             for name in asked
-            if asked[name] and not allowed[name]
+            if name not in taken
         )
-        if overrides.bypass and allowed["bypass"]:
+        if "bypass" in taken:
             return Selection(match.policy, match.route, bypassed=True, notes=notes)
-        policy = match.policy
-        if overrides.policy_name is not None and allowed["policy"]:
-            policy = self._named(overrides.policy_name)
-        if overrides.rate is not None and allowed["rate"]:
-            policy = _at_rate(policy, overrides.rate)
+        policy = self._named(taken["policy"]) if "policy" in taken else match.policy
+        if "rate" in taken:
+            policy = _at_rate(policy, taken["rate"])
         return Selection(policy, match.route, notes=notes)
 
     def _named(self, name: str) -> Policy:

@@ -1,0 +1,83 @@
+"""docs/policies.md and the published schema say what the code says."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from proxy.errors import PolicyError
+from proxy.policy import (
+    Policy,
+    Route,
+    Routes,
+    load_policies,
+    policy_json_schema,
+    shipped_policies,
+)
+from proxy.policy.explain import keys_table, markdown_table
+from proxy.policy.source import read_yaml
+
+ROOT = Path(__file__).parent.parent
+DOC = (ROOT / "docs" / "policies.md").read_text()
+
+
+def fences(language):
+    return [part.split("```")[0] for part in DOC.split(f"```{language}\n")[1:]]
+
+
+@pytest.mark.parametrize("model", [Policy, Routes, Route])
+def test_every_key_is_in_the_docs_as_the_code_has_it(model):
+    assert keys_table(model) in DOC
+
+
+def test_the_shipped_policies_are_listed_with_their_descriptions():
+    shipped = load_policies(shipped_policies()).policies
+    rows = [(f"`{name}`", policy.description) for name, policy in sorted(shipped.items())]
+    assert markdown_table(("Policy", "What it does"), rows) in DOC
+
+
+def test_the_example_policy_is_valid():
+    (policy, routes) = fences("yaml")
+    loaded = load_policies({**shipped_policies(), "contracts.yaml": policy, "routes.yaml": routes})
+    assert loaded.policies["contracts"].allow.policy is False
+    assert [route.policy for route in loaded.routes] == ["off", "rag", "audit"]
+
+
+def test_the_errors_shown_are_the_errors_raised():
+    text = "mode: onn\ncomponents:\n  context: {rate: 40}\nmin_tokns: 100\n"
+    with pytest.raises(PolicyError) as caught:
+        load_policies({**shipped_policies(), "mine.yaml": text})
+    assert str(caught.value) in DOC
+
+
+def test_the_published_schema_is_current():
+    published = json.loads((ROOT / "docs" / "policy.schema.json").read_text())
+    assert policy_json_schema() == published, "laconic check --schema > docs/policy.schema.json"
+
+
+def test_the_schema_is_that_of_a_file_which_need_not_repeat_its_name():
+    schema = policy_json_schema()
+    assert schema["$ref"] == "#/$defs/Policy"
+    assert "required" not in schema["$defs"]["Policy"]
+    assert schema["$defs"]["Route"]["required"] == ["policy"]
+    assert schema["$defs"]["Policy"]["additionalProperties"] is False
+    assert set(schema["$defs"]["Policy"]["properties"]) == set(Policy.model_fields)
+    assert set(schema["$defs"]["Routes"]["properties"]) == set(Routes.model_fields)
+
+
+def test_the_models_still_refuse_what_the_schema_refuses():
+    with pytest.raises(ValidationError):
+        Policy.model_validate({"name": "x", "more": 1})
+
+
+@pytest.mark.parametrize("file", sorted(shipped_policies()))
+def test_a_shipped_file_opens_with_what_it_is_for(file):
+    text = shipped_policies()[file]
+    assert text.startswith(f"# {file.removesuffix('.yaml')}: ")
+    assert read_yaml(file, text).problems == ()
+
+
+@pytest.mark.parametrize("file", sorted(set(shipped_policies()) - {"routes.yaml"}))
+def test_a_shipped_policy_says_what_it_risks(file):
+    assert "\n# Risk: " in shipped_policies()[file]
