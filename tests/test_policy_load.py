@@ -17,6 +17,8 @@ from proxy.policy import (
 )
 from proxy.types import Component, Kind, Mode
 
+NOT_SHOWN = "a value that is not shown"
+HASH_WANTED = "sha256: and at least 16 hex digits of the key's SHA-256"
 SMALL = {"default.yaml": "", "rag.yaml": "components: {context: {rate: 0.5}}"}
 
 
@@ -203,17 +205,11 @@ def test_a_wrong_value_is_told_with_place_found_and_wanted(text, told):
         ("routes: {policy: rag}", "1: routes: found a mapping, wanted a list of mappings"),
         (
             "routes:\n- policy: rag\n  api_key: 1234567890123456",
-            (
-                "3: routes[0].api_key: found a value that is not shown, wanted sha256: and at least "
-                "16 hex digits of the key's SHA-256"
-            ),
+            f"3: routes[0].api_key: found {NOT_SHOWN}, wanted {HASH_WANTED}",
         ),
         (
             "routes:\n- policy: rag\n  api_key: sk-canary",
-            (
-                "3: routes[0].api_key: found a value that is not shown, wanted sha256: and at least "
-                "16 hex digits of the key's SHA-256"
-            ),
+            f"3: routes[0].api_key: found {NOT_SHOWN}, wanted {HASH_WANTED}",
         ),
         (
             "routes:\n- policy: rag\n  header: {Authorization: Bearer sk-canary}",
