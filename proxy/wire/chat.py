@@ -152,7 +152,7 @@ class _ChatReader:
                         found[inner] = self._string()
             elif key == "id" and self._cursor.peek() is Json.STRING:
                 found["id"] = self._string()
-        return ToolCall(**found) if len(found) == len(("id", "name", "arguments")) else None
+        return ToolCall(**found) if len(found) == 3 else None
 
     def _leaf(self, address: Address, raw: Span) -> Leaf:
         return Leaf(address, self._decode(raw), raw)

@@ -135,13 +135,11 @@ class _Deflate:
     def feed(self, data: bytes) -> Iterator[bytes]:
         if self._stream is None:
             self._head += data
-            if len(self._head) < len("CM"):
+            if len(self._head) < 2:
                 return
             data, self._head = self._head, b""
             self._stream = zlib.decompressobj(15 if _is_zlib(data) else -15)
         for start in range(0, len(data), _ZLIB_STEP):
-            if self._stream.eof:
-                raise Unparsed("body: found more bytes, wanted the end of its deflate stream")
             yield self._stream.decompress(data[start : start + _ZLIB_STEP])
             if self._stream.unused_data:
                 raise Unparsed("body: found more bytes, wanted the end of its deflate stream")

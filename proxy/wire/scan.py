@@ -69,7 +69,14 @@ _AFTER = {
     _OPEN_LIST: re.compile(_WS + rb"(?:(\])|," + _WS + _ITEMS + rb")"),
     _OPEN_OBJECT: re.compile(_WS + rb"(?:(\})|," + _WS + _MEMBERS + _KEY + rb")"),
 }
-_SEPARATOR = {_OPEN_LIST: "',' or ']'", _OPEN_OBJECT: "',' and a key, or '}'"}
+
+# Where a match that should have ended in a key broke off: only errors need to know.
+_BROKE_OFF = re.compile(_WS + rb"(?:[{,]" + _WS + _MEMBERS + rb"(?:" + _STRING + _WS + rb")?+)?+")
+_KEYED = frozenset({_FIRST_KEY, _NEXT_KEY, _ENTER[_OPEN_OBJECT], _AFTER[_OPEN_OBJECT]})
+
+_IN_LIST = "',' or ']'"
+_IN_OBJECT = "a key, ':', ',' or '}'"
+_WANTED = {_OPEN_LIST: _IN_LIST, _OPEN_OBJECT: _IN_OBJECT}
 
 
 class Json(StrEnum):
@@ -133,7 +140,7 @@ class Cursor:
     def members(self) -> Iterator[str]:
         """Walk the object ahead: yield each decoded key, standing at its value."""
         pattern = _FIRST_KEY
-        while key := self._match(pattern, "a key, ',' or '}'")[1]:
+        while key := self._match(pattern, _IN_OBJECT)[1]:
             value = self._pos
             yield decode_string(key)
             if self._pos == value:
@@ -143,7 +150,7 @@ class Cursor:
     def elements(self) -> Iterator[int]:
         """Walk the list ahead: yield each index, standing at its value."""
         pattern, index = _FIRST_ITEM, 0
-        while not self._match(pattern, "',' or ']'")[1]:
+        while not self._match(pattern, _IN_LIST)[1]:
             value = self._pos
             yield index
             if self._pos == value:
@@ -159,9 +166,9 @@ class Cursor:
                 if bracket not in _ENTER:
                     raise self._error("a value")
                 opened.append(bracket)
-                self._match(_ENTER[bracket], "a key")
+                self._match(_ENTER[bracket], _WANTED[bracket])
                 continue
-            while opened and self._match(_AFTER[opened[-1]], _SEPARATOR[opened[-1]])[1]:
+            while opened and self._match(_AFTER[opened[-1]], _WANTED[opened[-1]])[1]:
                 opened.pop()
             if not opened:
                 return
@@ -187,13 +194,13 @@ class Cursor:
     def _match(self, pattern: re.Pattern[bytes], wanted: str) -> re.Match[bytes]:
         found = self._take(pattern)
         if found is None:
-            raise self._error(wanted)
+            raise self._error(wanted, _BROKE_OFF if pattern in _KEYED else _SPACE)
         return found
 
-    def _error(self, wanted: str) -> Unparsed:
-        """Name what stands here by its sort: a byte of a prompt stays out of messages."""
-        space = _SPACE.match(self._raw, self._pos)
-        at = space.end() if space else self._pos
+    def _error(self, wanted: str, passed: re.Pattern[bytes] = _SPACE) -> Unparsed:
+        """Name what stands after ``passed`` by its sort: no byte of a prompt is quoted."""
+        before = passed.match(self._raw, self._pos)
+        at = before.end() if before else self._pos
         here = self._raw[at : at + 1]
         if not here:
             found = "the end of the body"

@@ -1,0 +1,267 @@
+import json
+import os
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.types import Address, LeafEdit, Mark, Quote, Span
+from proxy.wire import leaves_of, parse_chat, render, splice
+
+examples = settings(max_examples=int(os.environ.get("LACONIC_EXAMPLES", "150")), deadline=None)
+
+CHARACTER = re.compile(r"\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.|[^\\]", re.DOTALL)
+SPELLINGS = [
+    *"ab é😀語",
+    r"\u00e9",
+    r"\u0041",
+    r"\/",
+    r"\n",
+    r"\\",
+    r"\"",
+    r"\ud83d\ude00",
+    r"\uD83D\uDE00",
+    r"\ud83d",
+    r"\ude00",
+    r"\u0000",
+    r"\u2028",
+]
+ODDITIES = [
+    '"big":123456789012345678901234567890',
+    '"far":1e400',
+    '"spelled":1e2',
+    '"x":1,"x":[2]',
+    '"lone":"\\ud83d"',
+    '"slash":"\\/\\u00e9"',
+    '"deep":[[[[[[{"content":"no"}]]]]]]',
+    '"top_p": 0.10 ',
+]
+
+strings = st.lists(st.sampled_from(SPELLINGS), max_size=12).map("".join)
+oddities = st.lists(st.sampled_from(ODDITIES), max_size=2, unique=True)
+separators = st.sampled_from([",", " , ", ",\n"])
+
+
+@st.composite
+def objects(draw, fields):
+    members = draw(st.permutations([*fields, *draw(oddities)]))
+    return "{" + draw(separators).join(members) + "}"
+
+
+@st.composite
+def messages(draw):
+    role = draw(st.sampled_from(["user", "system", "assistant", "tool"]))
+    if draw(st.booleans()):
+        content = f'"{draw(strings)}"'
+    else:
+        parts = []
+        for _ in range(draw(st.integers(0, 3))):
+            kind, field = draw(st.sampled_from([("text", "text"), ("image_url", "url")]))
+            parts.append(draw(objects([f'"type":"{kind}"', f'"{field}":"{draw(strings)}"'])))
+        content = f"[{','.join(parts)}]"
+    return draw(objects([f'"role":"{role}"', f'"content": {content}']))
+
+
+@st.composite
+def bodies(draw):
+    listed = draw(separators).join(draw(st.lists(messages(), max_size=4)))
+    return draw(objects(['"model":"m"', f'"messages":[{listed}]'])).encode()
+
+
+def spans_of(text):
+    return st.lists(st.integers(0, len(text)), min_size=2, max_size=8).map(
+        lambda cuts: [Span(*pair) for pair in zip(*[iter(sorted(cuts))] * 2, strict=False)]
+    )
+
+
+@st.composite
+def edited(draw):
+    """A request, and edits of some of its leaves: kept spans with marks and quotes between them."""
+    request = parse_chat(draw(bodies()))
+    leaves = leaves_of(request)
+    edits = []
+    for address, leaf in leaves.items():
+        if draw(st.booleans()):
+            pieces = []
+            for span in draw(spans_of(leaf.text)):
+                pieces.append(span)
+                if draw(st.booleans()):
+                    other = draw(st.sampled_from(sorted(leaves)))
+                    quoted = draw(spans_of(leaves[other].text))[0]
+                    pieces.append(draw(st.sampled_from([*Mark, Quote(other, quoted)])))
+            edits.append(LeafEdit(address, tuple(pieces)))
+    return request, draw(st.permutations(edits))
+
+
+def normal(text):
+    """The text as JSON gives it back."""
+    return json.loads(json.dumps(text))
+
+
+def replace_texts(body, texts):
+    """The parsed body with the texts at these addresses replaced."""
+    for address, text in texts.items():
+        message = body["messages"][address.message]
+        if isinstance(message["content"], str):
+            message["content"] = text
+        else:
+            message["content"][address.part]["text"] = text
+    return body
+
+
+def between(request):
+    """Everything but the leaves: the bytes before, between and after them."""
+    edges = [0, *(edge for leaf in sorted_leaves(request) for edge in leaf.raw), len(request.raw)]
+    return [request.raw[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def sorted_leaves(request):
+    return sorted(leaves_of(request).values(), key=lambda leaf: leaf.raw)
+
+
+def written(request, piece, own):
+    """The slow twin: one spelling per character, then a slice of the list."""
+    if isinstance(piece, Mark):
+        return json.dumps(piece)[1:-1]
+    address, span = piece if isinstance(piece, Quote) else (own, piece)
+    start, end = leaves_of(request)[address].raw
+    return "".join(CHARACTER.findall(request.raw[start + 1 : end - 1].decode())[slice(*span)])
+
+
+@examples
+@given(edited())
+def test_nothing_but_the_edited_strings_changes(drawn):
+    request, edits = drawn
+    after = parse_chat(splice(request, edits))
+    assert between(after) == between(request)
+    touched = {edit.address for edit in edits}
+    for old, new in zip(sorted_leaves(request), sorted_leaves(after), strict=True):
+        if old.address not in touched:
+            assert after.raw[slice(*new.raw)] == request.raw[slice(*old.raw)]
+
+
+@examples
+@given(edited())
+def test_the_edited_strings_hold_what_render_says(drawn):
+    request, edits = drawn
+    leaves = leaves_of(request)
+    texts = {edit.address: render(edit, leaves) for edit in edits}
+    assert texts == {address: normal(text) for address, text in texts.items()}
+    expected = replace_texts(json.loads(request.raw), texts)
+    assert json.loads(splice(request, edits)) == expected
+
+
+@examples
+@given(edited())
+def test_kept_and_quoted_text_keeps_the_callers_spelling(drawn):
+    request, edits = drawn
+    leaves = leaves_of(request)
+    after = parse_chat(splice(request, edits))
+    for edit in edits:
+        start, end = leaves_of(after)[edit.address].raw
+        spelled = "".join(written(request, piece, edit.address) for piece in edit.pieces)
+        forged = render(edit, leaves) != "".join(
+            piece.value if isinstance(piece, Mark) else text_of(piece, edit.address, leaves)
+            for piece in edit.pieces
+        )
+        if not forged:
+            assert after.raw[start + 1 : end - 1].decode() == spelled
+
+
+def text_of(piece, own, leaves):
+    address, span = piece if isinstance(piece, Quote) else (own, piece)
+    return leaves[address].text[slice(*span)]
+
+
+@examples
+@given(bodies())
+def test_keeping_everything_changes_no_byte(raw):
+    request = parse_chat(raw)
+    whole = [LeafEdit(a, (Span(0, len(leaf.text)),)) for a, leaf in leaves_of(request).items()]
+    assert splice(request, whole) == splice(request, []) == raw
+
+
+def chat(*contents):
+    listed = [b'{"role":"user","content":"%s"}' % content.encode() for content in contents]
+    return parse_chat(b'{"messages":[%s]}' % b",".join(listed))
+
+
+def contents_of(raw):
+    return [raw[slice(*leaf.raw)].decode() for leaf in sorted_leaves(parse_chat(raw))]
+
+
+def test_a_worked_example():
+    request = chat(r"caf\u00e9 \ud83d\ude00 and é\/😀 end", r"new \"q\"")
+    edit = LeafEdit(
+        Address(1, 0),
+        (
+            Mark.RECALL_HEADING,
+            Quote(Address(0, 0), Span(3, 6)),
+            Mark.RECALL_END,
+            Span(0, 5),
+            Mark.GAP,
+            Span(6, 7),
+        ),
+    )
+    cut = LeafEdit(Address(0, 0), (Span(0, 4), Span(10, 14), Mark.NEWLINE, Span(14, 18)))
+    assert contents_of(splice(request, [edit, cut])) == [
+        r'"caf\u00e9 é\/😀\n end"',
+        r'"[Earlier passages that bear on this question]\n\u00e9 \ud83d\ude00\n\nnew \" \""',
+    ]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (Span(0, 2), Span(3, 5)),
+        (Span(0, 2), Span(2, 2), Span(3, 5)),
+        (Quote(Address(0, 0), Span(0, 2)), Span(3, 5)),
+        (Mark.GAP, Span(0, 2), Quote(Address(0, 0), Span(3, 4))),
+    ],
+)
+def test_two_halves_of_a_pair_are_never_joined(pieces):
+    request = chat(r"a\ud83d-\ude00b", "other")
+    edits = [LeafEdit(Address(0, 0), pieces), LeafEdit(Address(1, 0), (Span(0, 1),))]
+    assert render(edits[0], leaves_of(request)) == "a\ud83d-\ude00b"
+    assert contents_of(splice(request, edits)) == [r'"a\ud83d-\ude00b"', '"o"']
+
+
+def test_halves_in_another_order_stay_halves():
+    request = chat(r"a\ude00-\ud83db")
+    edit = LeafEdit(Address(0, 0), (Span(0, 2), Span(3, 5)))
+    assert render(edit, leaves_of(request)) == "a\ude00\ud83db"
+    assert contents_of(splice(request, [edit])) == [r'"a\ude00\ud83db"']
+
+
+def test_a_leaf_may_become_empty():
+    assert contents_of(splice(chat("a", "b"), [LeafEdit(Address(0, 0), ())])) == ['""', '"b"']
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ([LeafEdit(Address(0, 0), (Span(0, 3), Span(2, 4)))], "overlapping"),
+        ([LeafEdit(Address(0, 0), (Span(2, 4), Span(0, 3)))], "overlapping"),
+        ([LeafEdit(Address(0, 0), (Span(0, 6),))], "wanted a span of"),
+        ([LeafEdit(Address(0, 0), (Span(-1, 2),))], "wanted a span of"),
+        ([LeafEdit(Address(0, 0), (Span(3, 2),))], "wanted a span of"),
+        ([LeafEdit(Address(0, 0), (Quote(Address(1, 0), Span(0, 6)),))], "wanted a span of"),
+        ([LeafEdit(Address(0, 0), (Quote(Address(9, 0), Span(0, 1)),))], "no such leaf"),
+        ([LeafEdit(Address(0, 1), (Span(0, 1),))], "no such leaf"),
+        ([LeafEdit(Address(0, 0), (Span(0, 1),)), LeafEdit(Address(0, 0), ())], "two edits"),
+    ],
+)
+def test_impossible_edits_are_refused(edits, message):
+    with pytest.raises(ValueError, match=message):
+        splice(chat("alpha", "beta"), edits)
+
+
+def test_many_spans_of_a_long_text():
+    sentence = r"Wo\u0308rter \ud83d\ude00 und S\u00e4tze, é.\n"
+    request = chat(sentence * 20_000)
+    [leaf] = request.messages[0].leaves
+    length = len(leaf.text) // 20_000
+    kept = tuple(Span(at, at + length) for at in range(0, len(leaf.text), 2 * length))
+    [content] = contents_of(splice(request, [LeafEdit(leaf.address, kept)]))
+    assert content == f'"{sentence * 10_000}"'
