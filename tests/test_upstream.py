@@ -7,8 +7,7 @@ import pytest
 from servers import PATIENCE_S, answer, chunk, free_port, replies, upstream
 
 from proxy.errors import UpstreamTimeout, UpstreamUnavailable
-from proxy.upstream import Outgoing, Streamed, Upstream, UpstreamTimeouts
-from proxy.upstream.client import leads_to
+from proxy.upstream import Limits, Outgoing, Streamed, Upstream, leads_to
 
 
 async def body_of(reply):
@@ -149,7 +148,7 @@ async def test_an_upstream_that_never_answers_times_out():
     async def silent(seen, wire):
         await wire.closed.wait()
 
-    async with upstream(silent) as far, Upstream(UpstreamTimeouts(read_s=0.05)) as near:
+    async with upstream(silent) as far, Upstream(Limits(read_s=0.05)) as near:
         with pytest.raises(UpstreamTimeout):
             async with near.send(Outgoing("POST", far.url + "/", (), b"{}")):
                 pass

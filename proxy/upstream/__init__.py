@@ -1,5 +1,27 @@
 """The door to the upstream: one request out, one answer back, chunk by chunk."""
 
-from proxy.upstream.client import Answer, Outgoing, Streamed, Upstream, UpstreamTimeouts
+from proxy.upstream.client import (
+    HEADER_COUNT,
+    Address,
+    Answer,
+    Headers,
+    Limits,
+    Outgoing,
+    Streamed,
+    Upstream,
+    fields,
+    leads_to,
+)
 
-__all__ = ["Answer", "Outgoing", "Streamed", "Upstream", "UpstreamTimeouts"]
+__all__ = [
+    "HEADER_COUNT",
+    "Address",
+    "Answer",
+    "Headers",
+    "Limits",
+    "Outgoing",
+    "Streamed",
+    "Upstream",
+    "fields",
+    "leads_to",
+]

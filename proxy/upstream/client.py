@@ -21,9 +21,6 @@ from yarl import URL
 
 from proxy.errors import UpstreamTimeout, UpstreamUnavailable
 
-HEADER_LIMIT = 64 * 1024
-"""Bytes of one header line, both ways; aiohttp's own limit is 8,190."""
-
 HEADER_COUNT = 1024
 """Header fields of one message; aiohttp's own limit is 128."""
 
@@ -70,31 +67,35 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamTimeouts:
-    """How long the upstream may take: to accept a connection, and between two reads."""
+class Limits:
+    """What the upstream may take: time to connect and between two reads, bytes of a header line.
+
+    aiohttp's own limit is 8,190 bytes.
+    """
 
     connect_s: float = 10.0
     read_s: float = 600.0
+    header_bytes: int = 64 * 1024
 
 
 class Upstream:
     """A pool of connections to the upstream; opened and closed inside a running loop."""
 
-    def __init__(self, timeouts: UpstreamTimeouts | None = None) -> None:
+    def __init__(self, limits: Limits | None = None) -> None:
         """Open the pool; nothing is connected yet."""
-        timeouts = timeouts or UpstreamTimeouts()
+        limits = limits or Limits()
         self._own: tuple[Address, ...] = ()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, socket_factory=self._socket),
             timeout=aiohttp.ClientTimeout(
-                total=None, connect=timeouts.connect_s, sock_read=timeouts.read_s
+                total=None, connect=limits.connect_s, sock_read=limits.read_s
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_AUTO_HEADERS,
             auto_decompress=False,
             trust_env=False,
-            max_line_size=HEADER_LIMIT,
-            max_field_size=HEADER_LIMIT,
+            max_line_size=limits.header_bytes,
+            max_field_size=limits.header_bytes,
             max_headers=HEADER_COUNT,
         )
 
@@ -129,7 +130,7 @@ class Upstream:
             yield Answer(
                 status=response.status,
                 reason=response.reason or "",
-                headers=_fields(response.raw_headers),
+                headers=fields(response.raw_headers),
                 chunks=_chunks(response, message.url),
             )
         finally:
@@ -210,7 +211,7 @@ async def _slices(body: bytes) -> AsyncIterator[bytes]:
         yield body[start : start + _SLICE]
 
 
-def _fields(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
+def fields(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Decode header fields as aiohttp encodes them again; their names keep their case."""
     return tuple(
         (name.decode("ascii", "replace"), value.decode("utf-8", "surrogateescape"))

@@ -1,0 +1,296 @@
+"""From the caller's body to what is sent upstream: the part of the story that may fail.
+
+Whatever goes wrong in here, the original goes through (law 8): the worst that compression can do
+to a request is nothing.  Work on the text runs in a few threads of its own, so that a large prompt
+does not hold up the others' streams; small ones are quicker done in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import structlog
+
+from proxy.compress.ports import ScoreRequest, Scores
+from proxy.compress.result import Compressed
+from proxy.errors import (
+    CompressionError,
+    DeadlineExceeded,
+    LaconicError,
+    Overloaded,
+    ScorerFailed,
+)
+from proxy.gateway.ports import Engine, Method
+from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection, api_key_of
+from proxy.types import Mode, Outcome, Reason, Request
+from proxy.wire import Unparsed, decode_body, parse_chat, splice
+
+_INLINE_BYTES = 16 * 1024  # below, handing the work to a thread costs more than it saves
+
+Result = TypeVar("Result")
+Steps: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A chat request as it came: all that decides how it is treated."""
+
+    path: str
+    headers: Mapping[str, str] = field(repr=False)
+    overrides: Overrides
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What to send, and what there is to tell.
+
+    ``edited`` is None where the body goes as it came; ``compressed`` is what it was made of.
+    """
+
+    outcome: Outcome
+    route: str
+    request: Request | None = None
+    policy: Policy | None = None
+    edited: bytes | None = field(default=None, repr=False)
+    compressed: Compressed | None = None
+    queue_ms: float = 0.0
+    model_ms: float = 0.0
+
+
+class Fault(Exception):
+    """A bug of ours, whatever its type: a library's panic need not even be an Exception."""
+
+    def __init__(self, cause: BaseException) -> None:
+        """Keep the type and the place; the message may quote text (law 11)."""
+        super().__init__(type(cause).__name__)
+        frames = traceback.extract_tb(cause.__traceback__)
+        self.at = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
+
+
+class Compression:
+    """Prepares requests, many at a time."""
+
+    def __init__(
+        self, method: Method, engine: Engine, *, limit_bytes: int, threads: int = 2
+    ) -> None:
+        """Use ``method`` against ``engine``, with ``threads`` for the work on text.
+
+        A body that unpacks to more than ``limit_bytes`` is refused.
+        """
+        self._method = method
+        self._engine = engine
+        self._limit_bytes = limit_bytes
+        self._threads = ThreadPoolExecutor(threads, "laconic-text")
+        self._log = structlog.get_logger("laconic")
+
+    def close(self) -> None:
+        """Drop what waits for a thread; does not wait for what is running."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def prepare(self, incoming: Incoming, policies: PolicySet) -> Prepared:
+        """Decide, and compress.
+
+        Raises CallerError where what the caller asked for is impossible; every other fault ends
+        in the original body and its reason.
+        """
+        started_s = time.perf_counter()
+        parsed = await self._read(incoming)
+        selection = _selection(incoming, parsed, policies)
+        reason = _reason_to_pass(selection, parsed)
+        if isinstance(parsed, Unparsed) or reason is not None:
+            prepared = _untouched(selection, parsed, reason)
+        else:
+            prepared = await self._compress(parsed, selection)
+        told = [prepared.outcome.detail, *selection.notes]
+        outcome = replace(
+            prepared.outcome,
+            detail="; ".join(filter(None, told)) or None,
+            compress_ms=(time.perf_counter() - started_s) * 1000,
+        )
+        return replace(prepared, outcome=outcome)
+
+    async def keep_verbatim(self, prepared: Prepared) -> None:
+        """Remember that the upstream would not have the edits of this request (law 8)."""
+        request, policy, compressed = prepared.request, prepared.policy, prepared.compressed
+        if request is None or policy is None or compressed is None:
+            return
+        job = partial(self._method.keep_verbatim, request, policy, compressed)
+        try:
+            await self._work(len(request.raw), job)
+        except Fault as fault:
+            self._report(fault)
+
+    async def _read(self, incoming: Incoming) -> Request | Unparsed:
+        """Look inside the body; what cannot be read is a result like any other."""
+        try:
+            job = partial(_parsed, incoming, self._limit_bytes)
+            return await self._work(len(incoming.body), job)
+        except Fault as fault:
+            self._report(fault)
+            return Unparsed(str(fault), Reason.FAILED)
+
+    async def _compress(self, request: Request, selection: Selection) -> Prepared:
+        drive = _Drive(self._engine, partial(self._work, len(request.raw)))
+        policy = selection.policy
+        try:
+            compressed = await drive.to_end(self._start(request, policy), policy.deadline_s)
+            job = partial(splice, request, compressed.edits)
+            body = await self._work(len(request.raw), job)
+        except CompressionError as error:
+            return _untouched(selection, request, _reason_of(error))
+        except Fault as fault:
+            self._report(fault)
+            return _untouched(selection, request, Reason.FAILED, str(fault))
+        audit = policy.mode is Mode.AUDIT
+        outcome = compressed.outcome
+        return Prepared(
+            outcome=replace(outcome, reason=Reason.AUDIT) if audit else outcome,
+            route=selection.route,
+            request=request,
+            policy=policy,
+            edited=None if audit or body == request.raw else body,
+            compressed=compressed,
+            queue_ms=drive.queue_ms,
+            model_ms=drive.model_ms,
+        )
+
+    def _start(self, request: Request, policy: Policy) -> Steps:
+        """Begin the method inside its first step: nothing of it runs on the event loop."""
+        return (yield from self._method.compress(request, policy))
+
+    async def _work(self, size: int, job: Callable[[], Result]) -> Result:
+        """Do a job on ``size`` bytes of text, in a thread where it might take long.
+
+        Raises what Laconic raises on purpose, and Fault for anything else.
+        """
+        if size < _INLINE_BYTES:
+            return _guarded(job)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _guarded, job)
+
+    def _report(self, fault: Fault) -> None:
+        self._log.error("compression-fault", type=str(fault), at=fault.at)
+
+
+@dataclass(slots=True)
+class _Drive:
+    """Leads a method to its end: puts its questions to the engine, within the deadline.
+
+    ``work`` runs one step, wherever it likes.
+    """
+
+    engine: Engine
+    work: Callable[[Callable[[], ScoreRequest | Compressed]], Awaitable[ScoreRequest | Compressed]]
+    queue_ms: float = 0.0
+    model_ms: float = 0.0
+
+    async def to_end(self, steps: Steps, deadline_s: float) -> Compressed:
+        """Return what the method returns; raises what it and ``work`` raise."""
+        until_s = asyncio.get_running_loop().time() + deadline_s
+        move: Callable[[], ScoreRequest] = partial(next, steps)
+        while True:
+            asked = await self.work(partial(_advance, move))
+            if isinstance(asked, Compressed):
+                return asked
+            try:
+                move = partial(steps.send, await self._scores(asked, until_s))
+            except CompressionError as error:
+                move = partial(steps.throw, error)
+
+    async def _scores(self, asked: ScoreRequest, until_s: float) -> Scores:
+        """Score what was asked; where that would take too long, in the background instead."""
+        left_s = until_s - asyncio.get_running_loop().time()
+        if self.engine.predict_s(asked) > left_s:
+            self.engine.prefetch(asked)
+            raise DeadlineExceeded(f"scoring would take longer than the {left_s:.3f} s left")
+        try:
+            async with asyncio.timeout_at(until_s):
+                scores = await self.engine.score(asked)
+        except TimeoutError as error:
+            self.engine.prefetch(asked)
+            raise DeadlineExceeded("scoring took longer than predicted") from error
+        self.queue_ms += scores.timings.queue_ms
+        self.model_ms += scores.timings.model_ms
+        return scores
+
+
+def _advance(move: Callable[[], ScoreRequest]) -> ScoreRequest | Compressed:
+    """Make one step.  A StopIteration must not leave a thread: it cannot cross a future."""
+    try:
+        return move()
+    except StopIteration as end:
+        compressed: Compressed = end.value
+        return compressed
+
+
+def _guarded(job: Callable[[], Result]) -> Result:
+    try:
+        return job()
+    except (LaconicError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise Fault(error) from error
+
+
+def _parsed(incoming: Incoming, limit_bytes: int) -> Request | Unparsed:
+    encoding = incoming.headers.get("Content-Encoding")
+    try:
+        return parse_chat(decode_body(incoming.body, encoding, limit_bytes=limit_bytes))
+    except Unparsed as unparsed:
+        return unparsed
+
+
+def _selection(incoming: Incoming, parsed: Request | Unparsed, policies: PolicySet) -> Selection:
+    query = RouteQuery(
+        path=incoming.path,
+        model=parsed.model if isinstance(parsed, Request) else None,
+        headers=incoming.headers,
+        api_key=api_key_of(incoming.headers),
+    )
+    return policies.select(policies.match(query), incoming.overrides)
+
+
+def _reason_to_pass(selection: Selection, parsed: Request | Unparsed) -> Reason | None:
+    if selection.bypassed:
+        return Reason.BYPASSED
+    if selection.policy.mode is Mode.OFF:
+        return Reason.OFF
+    return parsed.reason if isinstance(parsed, Unparsed) else None
+
+
+def _untouched(
+    selection: Selection,
+    parsed: Request | Unparsed,
+    reason: Reason | None,
+    detail: str | None = None,
+) -> Prepared:
+    policy = selection.policy
+    if isinstance(parsed, Unparsed):
+        detail = parsed.detail
+    return Prepared(
+        outcome=Outcome(policy.name, policy.mode, reason, detail),
+        route=selection.route,
+        request=parsed if isinstance(parsed, Request) else None,
+        policy=policy,
+    )
+
+
+def _reason_of(error: CompressionError) -> Reason:
+    match error:
+        case Overloaded():
+            return Reason.OVERLOADED
+        case DeadlineExceeded():
+            return Reason.DEADLINE
+        case ScorerFailed():
+            return Reason.SCORER_FAILED
+        case _:
+            return Reason.FAILED

@@ -1,0 +1,209 @@
+"""The story of one request, read downward.
+
+A chat request is taken in whole, compressed, sent, and its answer relayed; everything else streams
+through.  The one thing that is never skipped is the ledger entry: it is written when the exchange
+closes, however it closes, by a call that nothing can interrupt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import structlog
+from aiohttp import hdrs, web
+
+from proxy.errors import CallerError, LaconicError, UpstreamError, UpstreamTimeout
+from proxy.gateway.compression import Compression, Incoming
+from proxy.gateway.exchange import Exchange, elapsed_ms, target_of
+from proxy.gateway.relay import REFUSALS, Relayed, abort, own_error, refuses, relay
+from proxy.ledger import Ended, Sink
+from proxy.policy import PolicyStore
+from proxy.settings import upstream_url
+from proxy.upstream import Answer, Headers, Outgoing, Streamed, Upstream, fields
+from proxy.wire import (
+    BodyTooLarge,
+    LaconicHeaders,
+    UsageObserver,
+    forwarded_request,
+    forwarded_response,
+)
+
+CHAT = "/chat/completions"
+"""A POST to a path with this end is a chat request: OpenAI's, with or without /v1, and Azure's."""
+
+
+class Gateway:
+    """Serves requests; holds nothing of any of them."""
+
+    def __init__(
+        self,
+        *,
+        upstream: Upstream,
+        base: str,
+        policies: PolicyStore,
+        compression: Compression,
+        sinks: Sequence[Sink],
+        limit_bytes: int,
+    ) -> None:
+        """Forward to ``base``; a chat request larger than ``limit_bytes`` is refused."""
+        self._upstream = upstream
+        self._base = base
+        self._policies = policies
+        self._compression = compression
+        self._sinks = sinks
+        self._limit_bytes = limit_bytes
+        self._log = structlog.get_logger("laconic")
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve one request, to its ledger entry."""
+        exchange = Exchange.of(request)
+        try:
+            return await self._serve(request, exchange)
+        except asyncio.CancelledError:
+            exchange.ended = Ended.CALLER_GONE
+            raise
+        except Exception as error:  # noqa: BLE001 - the caller is owed an answer to any fault
+            return await self._apologise(request, exchange, error)
+        finally:
+            entry = exchange.entry()
+            for sink in self._sinks:
+                sink.write(entry)
+
+    async def _serve(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
+        """Take a chat request in, compress it, send it on; anything else passes as it comes."""
+        url = upstream_url(self._base, target_of(request))
+        headers = fields(request.raw_headers)
+        as_it_came = tuple(forwarded_request(headers, body_changed=False))
+        if not _is_chat(request):
+            passing = _passing(request, exchange, as_it_came)
+            message = Outgoing(request.method, url, as_it_came, passing)
+            return await self._forward(request, exchange, message)
+        overrides = LaconicHeaders.read(headers)
+        body = await _whole(request, exchange, self._limit_bytes)
+        original = Outgoing(request.method, url, as_it_came, body)
+        exchange.prepared = await self._compression.prepare(
+            Incoming(exchange.path, request.headers, overrides, body), self._policies.current
+        )
+        if exchange.prepared.edited is None:
+            return await self._forward(request, exchange, original)
+        rewritten = tuple(forwarded_request(headers, body_changed=True))
+        edited = Outgoing(request.method, url, rewritten, exchange.prepared.edited)
+        return await self._forward_edited(request, exchange, edited, original)
+
+    async def _forward(
+        self, request: web.Request, exchange: Exchange, message: Outgoing
+    ) -> web.StreamResponse:
+        async with self._send(exchange, message) as answer:
+            return await self._relay(request, exchange, answer)
+
+    async def _forward_edited(
+        self, request: web.Request, exchange: Exchange, edited: Outgoing, original: Outgoing
+    ) -> web.StreamResponse:
+        """Send the edited body and, where the upstream will not have it, the original (law 8)."""
+        async with self._send(exchange, edited) as first:
+            answer, refused = await refuses(first)
+            if not refused:
+                return await self._relay(request, exchange, answer)
+        prepared = exchange.prepared
+        exchange.refuse(answer.status)
+        async with self._send(exchange, original) as answer:
+            # Refused all the same: then the edits were not at fault.
+            if prepared is not None and answer.status not in REFUSALS:
+                await self._compression.keep_verbatim(prepared)
+            return await self._relay(request, exchange, answer)
+
+    @asynccontextmanager
+    async def _send(self, exchange: Exchange, message: Outgoing) -> AsyncIterator[Answer]:
+        sent_s = time.perf_counter()
+        async with self._upstream.send(message) as answer:
+            exchange.upstream_ttfb_ms = elapsed_ms(sent_s)
+            yield answer
+
+    async def _relay(
+        self, request: web.Request, exchange: Exchange, answer: Answer
+    ) -> web.StreamResponse:
+        """Give the caller the answer as it comes, until one side or the other ends it."""
+        headers = forwarded_response(answer.headers, own=exchange.headers())
+        response = Relayed(answer.status, answer.reason, headers)
+        exchange.status = answer.status
+        exchange.observer = UsageObserver(
+            response.headers.get("Content-Type"), response.headers.get("Content-Encoding")
+        )
+        try:
+            await relay(request, response, answer, exchange.observe)
+        except UpstreamError:
+            exchange.ended = Ended.UPSTREAM_LOST
+        except ConnectionError:
+            exchange.ended = Ended.CALLER_GONE
+        return response
+
+    async def _apologise(
+        self, request: web.Request, exchange: Exchange, error: Exception
+    ) -> web.StreamResponse:
+        """Say what went wrong in OpenAI's words, where the caller has not had an answer yet."""
+        exchange.ended, status, code = _verdict(request, error)
+        if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._log.error("fault", type=type(error).__name__, request_id=exchange.request_id)
+        if exchange.status is not None:
+            abort(request)
+        message = str(error) if isinstance(error, LaconicError) else type(error).__name__
+        response = own_error(status, message, code, exchange.headers())
+        exchange.status = exchange.status or status
+        try:
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            exchange.ended = Ended.CALLER_GONE
+        return response
+
+
+def _verdict(request: web.Request, error: Exception) -> tuple[Ended, int, str]:
+    """Tell whose end it is, and the status and code that say so."""
+    match error:
+        case CallerError():
+            return Ended.ERROR, error.status, error.code
+        case web.RequestPayloadError():
+            return Ended.ERROR, HTTPStatus.BAD_REQUEST, "invalid_request"
+        case ConnectionError() if request.transport is None:
+            return Ended.CALLER_GONE, HTTPStatus.BAD_REQUEST, "caller_gone"
+        case UpstreamTimeout():
+            return Ended.UPSTREAM_LOST, HTTPStatus.GATEWAY_TIMEOUT, "upstream_timeout"
+        case UpstreamError():
+            return Ended.UPSTREAM_LOST, HTTPStatus.BAD_GATEWAY, "upstream_unavailable"
+        case _:
+            return Ended.ERROR, HTTPStatus.INTERNAL_SERVER_ERROR, "proxy_error"
+
+
+def _is_chat(request: web.Request) -> bool:
+    return request.method == hdrs.METH_POST and request.rel_url.raw_path.endswith(CHAT)
+
+
+async def _whole(request: web.Request, exchange: Exchange, limit_bytes: int) -> bytes:
+    """Read the body.  Raises BodyTooLarge, before reading where its length is announced."""
+    if (request.content_length or 0) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        exchange.bytes_in = len(body)
+        if len(body) > limit_bytes:
+            raise BodyTooLarge(limit_bytes)
+    return bytes(body)
+
+
+def _passing(request: web.Request, exchange: Exchange, headers: Headers) -> Streamed | None:
+    """Give the body as it comes, framed as it came."""
+    if not request.body_exists:
+        return None
+    length = next((int(value) for name, value in headers if name.lower() == "content-length"), None)
+    return Streamed(_counted(request, exchange), length)
+
+
+async def _counted(request: web.Request, exchange: Exchange) -> AsyncIterator[bytes]:
+    async for chunk in request.content.iter_any():
+        exchange.bytes_in += len(chunk)
+        yield chunk

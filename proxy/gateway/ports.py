@@ -1,0 +1,43 @@
+"""What the gateway needs of its neighbours; production, tests and benchmarks pass their own."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Protocol
+
+from proxy.compress.ports import ScoreRequest, Scores
+from proxy.compress.result import Compressed
+from proxy.policy import Policy
+from proxy.types import Request
+
+
+class Method(Protocol):
+    """How a request is compressed: pure, and driven from outside, in any thread."""
+
+    def compress(
+        self, request: Request, policy: Policy
+    ) -> Generator[ScoreRequest, Scores, Compressed]:
+        """Yield what must be scored, be sent the scores, return the edits.
+
+        A CompressionError thrown in makes the turn at hand pass verbatim, now and later.
+        """
+
+    def keep_verbatim(self, request: Request, policy: Policy, compressed: Compressed) -> None:
+        """Remember that the upstream refused these edits: their turns stay as they are."""
+
+
+class Engine(Protocol):
+    """The model's side."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded and warm."""
+
+    async def score(self, request: ScoreRequest) -> Scores:
+        """Answer, or raise a CompressionError.  Cancelling drops the work where it is queued."""
+
+    def predict_s(self, request: ScoreRequest) -> float:
+        """Seconds that answering would take now, the queue included."""
+
+    def prefetch(self, request: ScoreRequest) -> None:
+        """Score in the background, for the next time; never raises."""

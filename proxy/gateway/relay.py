@@ -1,0 +1,127 @@
+"""From the upstream's answer to the caller: status, headers and bytes as they come.
+
+Back-pressure is a chain: each chunk is awaited into the caller's socket before the next is read,
+and an unread upstream stops sending.  An upstream lost midway must not look like an end: the
+caller's connection is aborted, so that no client takes half an answer for a whole one.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.http import HttpVersion11
+
+from proxy.errors import UpstreamError
+from proxy.upstream import Answer, Headers
+from proxy.wire import BodyTooLarge, decode_body
+
+REFUSALS = frozenset({400, 413, 422})
+"""Statuses with which an upstream may refuse a body for our edits' sake."""
+
+_REFUSAL_BYTES = 64 * 1024  # of a refusal's body that we look at
+_ADDED_BY_AIOHTTP = (hdrs.CONTENT_TYPE, hdrs.DATE, hdrs.SERVER)
+
+
+class Relayed(web.StreamResponse):
+    """A response that is somebody else's: aiohttp adds no headers of its own to it."""
+
+    def __init__(self, status: int, reason: str, headers: Iterable[tuple[str, str]]) -> None:
+        """Take the upstream's status line and the header fields to relay."""
+        super().__init__(status=status, reason=reason)
+        for name, value in headers:
+            self.headers.add(name, value)
+        self.absent = [name for name in _ADDED_BY_AIOHTTP if name not in self.headers]
+
+
+async def without_additions(_request: web.Request, response: web.StreamResponse) -> None:
+    """Take back what aiohttp added to a relayed response; runs on ``on_response_prepare``."""
+    if isinstance(response, Relayed):
+        for name in response.absent:
+            response.headers.popall(name, None)
+
+
+async def relay(
+    request: web.Request, response: Relayed, answer: Answer, observe: Callable[[bytes], None]
+) -> None:
+    """Write the answer to the caller; ``observe`` sees each chunk before it is written.
+
+    Raises UpstreamError where the upstream is lost midway, after aborting the caller's
+    connection, and ConnectionError where the caller is gone.
+    """
+    unframed = request.version < HttpVersion11 and hdrs.CONTENT_LENGTH not in response.headers
+    if unframed:
+        response.force_close()
+    await response.prepare(request)
+    try:
+        async for chunk in answer.chunks:
+            observe(chunk)
+            await response.write(chunk)
+    except UpstreamError:
+        abort(request, reset=unframed)
+        raise
+    await response.write_eof()
+
+
+def abort(request: web.Request, *, reset: bool = False) -> None:
+    """Cut the caller off; where only the close marks the end, with a reset, not a clean one."""
+    transport = request.transport
+    if transport is None:
+        return
+    connection = transport.get_extra_info("socket")
+    if reset and connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+async def refuses(answer: Answer) -> tuple[Answer, bool]:
+    """Tell whether this may be a refusal of what we edited, and give an answer still whole.
+
+    A prompt that is too long for the model is not: verbatim it would be longer still (law 8).
+    """
+    if answer.status not in REFUSALS:
+        return answer, False
+    start = bytearray()
+    try:
+        async for chunk in answer.chunks:
+            start += chunk
+            if len(start) > _REFUSAL_BYTES:
+                break
+    except UpstreamError:
+        return answer, True
+    if _error_code(bytes(start), answer.headers) != "context_length_exceeded":
+        return answer, True
+    return replace(answer, chunks=_ahead(bytes(start), answer.chunks)), False
+
+
+async def _ahead(start: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield start
+    async for chunk in rest:
+        yield chunk
+
+
+def _error_code(body: bytes, headers: Headers) -> object:
+    encoding = ", ".join(value for name, value in headers if name.lower() == "content-encoding")
+    try:
+        answer = json.loads(decode_body(body, encoding, limit_bytes=_REFUSAL_BYTES))
+        return answer["error"]["code"]
+    except (ValueError, RecursionError, KeyError, TypeError, BodyTooLarge):
+        return None
+
+
+def own_error(status: int, message: str, code: str, headers: Headers = ()) -> web.Response:
+    """Answer for ourselves, in OpenAI's envelope, marked as ours."""
+    kind = "invalid_request_error" if status < 500 else "api_error"
+    error: dict[str, Any] = {"message": message, "type": kind, "param": None, "code": code}
+    response = web.Response(
+        status=status, body=json.dumps({"error": error}).encode(), content_type="application/json"
+    )
+    response.headers["x-laconic-origin"] = "proxy"
+    for name, value in headers:
+        response.headers[name] = value
+    return response
