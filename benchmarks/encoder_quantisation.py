@@ -125,7 +125,9 @@ def measure(case: Case, models: dict[str, Scorer], figures: dict[str, Figures]) 
         chosen = [select(scores, tokens, rate) for rate in RATES]
         wanted = [select(base, tokens, rate) for rate in RATES]
         found.kept.append([has_answer(units, c, case.answers) for c in chosen])
-        found.overlap.append([len(c & w) / max(len(w), 1) for c, w in zip(chosen, wanted, strict=True)])
+        found.overlap.append(
+            [len(c & w) / max(len(w), 1) for c, w in zip(chosen, wanted, strict=True)]
+        )
         found.spearman.append(float(np.corrcoef(ranks(scores), ranks(base))[0, 1]))
 
 
@@ -181,12 +183,17 @@ def print_table(figures: dict[str, Figures]) -> None:
     for name, found in figures.items():
         kept = np.array(found.kept)
         speed = found.tokens / found.seconds
-        print(f"\n{name}: {len(kept)} questions, Spearman {np.mean(found.spearman):.4f}, "
-              f"{speed:,.0f} tokens/s on one thread")
+        print(
+            f"\n{name}: {len(kept)} questions, Spearman {np.mean(found.spearman):.4f}, "
+            f"{speed:,.0f} tokens/s on one thread"
+        )
         for i, rate in enumerate(RATES):
             low, high = interval((kept - base.astype(int))[:, i])
-            print(f"  rate {rate:<7} answers {kept[:, i].mean():6.1%} "
-                  f"({low:+.1%} .. {high:+.1%})  same selection {np.mean(found.overlap, axis=0)[i]:.1%}")
+            same = np.mean(found.overlap, axis=0)[i]
+            print(
+                f"  rate {rate:<7} answers {kept[:, i].mean():6.1%} "
+                f"({low:+.1%} .. {high:+.1%})  same selection {same:.1%}"
+            )
 
 
 def interval(differences: NDArray[np.int64]) -> tuple[float, float]:

@@ -182,7 +182,8 @@ def quantise(matrix: Matrix) -> tuple[Rows, Matrix]:
 
 
 def _rounded(matrix: Matrix, scales: Matrix) -> Matrix:
-    return np.clip(np.rint(matrix / scales), -127, 127)
+    rounded: Matrix = np.clip(np.rint(matrix / scales), -127, 127)
+    return rounded
 
 
 if __name__ == "__main__":

@@ -5,16 +5,16 @@ Importing this package loads no torch; :func:`load_scorer` does.
 
 from __future__ import annotations
 
-from proxy.scorers.pooling import Scorer
+from proxy.scorers.pooling import Scorer, Steps
 
-__all__ = ["EMBEDDED", "Scorer", "load_scorer"]
+__all__ = ["EMBEDDED", "Scorer", "Steps", "load_scorer"]
 
-EMBEDDED = "all-minilm-l6-v2"
+EMBEDDED = "embedded"
 """The sentence encoder that travels in the package."""
 
 
 def load_scorer(name: str = EMBEDDED) -> Scorer:
-    """Load the embedded encoder by its own name, any other by hub name or local folder.
+    """Load the ``embedded`` encoder, any other by hub name or local folder.
 
     Raises PolicyError where there is no such model, or none that can be used.
     """

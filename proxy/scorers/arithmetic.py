@@ -56,7 +56,16 @@ class Int8Linear:
         """Round each token's activations to int8, multiply exactly, scale back."""
         scale = x.abs().amax(dim=1, keepdim=True).clamp_min_(1e-12).div_(127)  # (n, 1)
         rows = (x / scale).round_().to(torch.int8)
-        return torch._int_mm(rows, self.columns).mul(scale).mul_(self.scales).add_(self.bias)
+        return _product(rows, self.columns).mul(scale).mul_(self.scales).add_(self.bias)
+
+
+def one_thread() -> None:
+    """Let each operation run in the thread that asks for it; the engine runs several of those.
+
+    OpenMP's own threads wait for each other by spinning: with other work on the cores that was
+    measured to cost 8 ms per operation, and the sums they split need not add up alike.
+    """
+    torch.set_num_threads(1)
 
 
 def best() -> Arithmetic:
@@ -71,7 +80,7 @@ def int8_is_exact() -> bool:
         rows = torch.randint(100, 128, (n, width), generator=generator)
         columns = torch.randint(100, 128, (out, width), generator=generator).T
         columns[:, ::3] *= -1
-        found = torch._int_mm(rows.to(torch.int8), columns.T.contiguous().to(torch.int8).T)
+        found = _product(rows.to(torch.int8), columns.T.contiguous().to(torch.int8).T)
         if not torch.equal(found.double(), rows.double() @ columns.double()):
             return False
     return True
@@ -88,5 +97,11 @@ def backend_name(arithmetic: Arithmetic) -> str:
     return f"torch-{version}-{arithmetic}-{torch.backends.cpu.get_cpu_capability().lower()}"
 
 
+def _product(rows: Tensor, columns: Tensor) -> Tensor:
+    """Multiply int8 (n, in) by int8 (in, out): int32 (n, out)."""
+    return torch._int_mm(rows, columns)  # noqa: SLF001 - torch has no public name for it
+
+
 def _has_vnni() -> bool:
-    return bool(torch.cpu._is_vnni_supported())
+    asked = getattr(torch.cpu, "_is_vnni_supported", None)  # no public name either
+    return asked is not None and bool(asked())

@@ -71,9 +71,7 @@ class _Layer:
 class Bert:
     """An encoder of the BERT family: ids of one sequence in, states of two layers out."""
 
-    def __init__(
-        self, shape: Shape, weights: Mapping[str, Tensor], arithmetic: Arithmetic
-    ) -> None:
+    def __init__(self, shape: Shape, weights: Mapping[str, Tensor], arithmetic: Arithmetic) -> None:
         """Widen the matrices; a missing or misshapen tensor is a KeyError or a ValueError."""
         self.shape = shape
         self._words = weights["words.rows"]  # (words, d) int8

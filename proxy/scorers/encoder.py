@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from safetensors.torch import load
 from tokenizers import Tokenizer
 
 from proxy.errors import PolicyError
-from proxy.scorers.arithmetic import Arithmetic, backend_name, best
+from proxy.scorers.arithmetic import Arithmetic, backend_name, best, one_thread
 from proxy.scorers.bert import Bert, Shape
 from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
 
@@ -34,6 +34,7 @@ class EmbeddedEncoder(LateEncoder):
 
         ``arithmetic`` is the best that this processor offers, where none is named.
         """
+        one_thread()
         chosen = arithmetic or best()
         config, blob = _verified(folder)
         self._bert = Bert(Shape(**config["shape"]), load(blob), chosen)
@@ -66,7 +67,7 @@ def _plain_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def _verified(folder: Path) -> tuple[dict[str, dict[str, int] | str], bytes]:
+def _verified(folder: Path) -> tuple[dict[str, Any], bytes]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         blob = (folder / "model.safetensors").read_bytes()
@@ -76,5 +77,7 @@ def _verified(folder: Path) -> tuple[dict[str, dict[str, int] | str], bytes]:
         raise PolicyError(f"model {folder}: found format {config['format']}, wanted {FORMAT}")
     found = hashlib.sha256(blob).hexdigest()
     if found != config["weights_sha256"]:
-        raise PolicyError(f"model {folder}: found weights {found}, wanted {config['weights_sha256']}")
+        raise PolicyError(
+            f"model {folder}: found weights {found}, wanted {config['weights_sha256']}"
+        )
     return config, blob

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from proxy.errors import PolicyError
-from proxy.scorers.arithmetic import fp32_name
+from proxy.scorers.arithmetic import fp32_name, one_thread
 from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
 
 _PROBE: Final = "a"
@@ -26,6 +26,7 @@ class HubEncoder(LateEncoder):
 
     def __init__(self, name: str) -> None:
         """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
+        one_thread()
         try:
             config = AutoConfig.from_pretrained(name, trust_remote_code=False)
             self._tokenizer = AutoTokenizer.from_pretrained(
@@ -85,7 +86,9 @@ def _digest(model: Any) -> str:
     digest = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(key.encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
+        digest.update(
+            tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b""
+        )
     return digest.hexdigest()[:12]
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
@@ -33,6 +34,7 @@ Steps: TypeAlias = Generator[int, None, T]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _UTF8_BYTES_PER_TOKEN = 4.0
+_LONGEST_STRETCH = 50_000  # characters: about 20 ms of tokenising
 
 
 class Scorer(Protocol):
@@ -96,20 +98,24 @@ class LateEncoder(ABC):
 
     def document_steps(self, document: Document) -> Steps[DocumentVectors]:
         """Embed a document, one window per step."""
-        tokens = self.tokenise(_encodable(document.text))
-        first, last = _units_in_tokens(document, tokens.starts)
-        sums = np.zeros((len(document.units), self.width))
-        total = np.zeros(self.width)
-        for start, end in windows(len(tokens.ids), last.tolist(), self.window):
-            states = self.read(tokens.ids[start:end]).final.astype(np.float64)
-            _add_by_unit(sums, states, first - start, last - start)
-            total += states.sum(axis=0)
-            yield end - start
-        counts = last - first
+        spans = np.array(document.units, dtype=np.int64).reshape(-1, 2)
+        sums = np.zeros((len(spans), self.width))
+        counts = np.zeros(len(spans), dtype=np.int64)
+        total, tokens_read = np.zeros(self.width), 0
+        for begin, stop in stretches(len(document.text), spans[:, 1].tolist()):
+            tokens = self.tokenise(_encodable(document.text[begin:stop]))
+            first, last = np.searchsorted(tokens.starts + begin, spans.T)  # tokens of each unit
+            counts += last - first
+            for start, end in windows(len(tokens.ids), last.tolist(), self.window):
+                states = self.read(tokens.ids[start:end]).final.astype(np.float64)
+                _add_by_unit(sums, states, first - start, last - start)
+                total += states.sum(axis=0)
+                tokens_read += end - start
+                yield end - start
         return DocumentVectors(
             units=_mean(sums, counts[:, None]),
             unit_tokens=_frozen(counts.astype(np.int32)),
-            whole=_mean(total, len(tokens.ids)),
+            whole=_mean(total, tokens_read),
         )
 
     def question_steps(self, question: str) -> Steps[QuestionVectors]:
@@ -156,6 +162,23 @@ def drain(steps: Steps[T]) -> T:
             return result
 
 
+def stretches(length: int, ends: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Cut ``length`` characters into stretches that are tokenised in one go, at unit ends.
+
+    Texts up to 50,000 characters are one stretch, so this is seen only where a text is huge.
+    """
+    start = 0
+    while start < length:
+        end = start + _LONGEST_STRETCH
+        if end >= length:
+            end = length
+        else:
+            near = ends[bisect_right(ends, start) : bisect_right(ends, end)]
+            end = near[-1] if near else end
+        yield start, end
+        start = end
+
+
 def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
     """Cut ``tokens`` tokens into windows of at most ``limit``, of even length, at ``ends``.
 
@@ -163,7 +186,7 @@ def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int,
     one nearest to an even cut is taken, so that no window is a rump without context; where none
     is within reach (a unit longer than the window) the cut is made inside it.
 
-    >>> list(windows(10, [3, 6, 10], 6))
+    >>> list(windows(10, [3, 6, 10], 8))
     [(0, 6), (6, 10)]
     """
     cuts = np.asarray(ends, dtype=np.int64)
@@ -174,7 +197,11 @@ def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int,
             end = tokens
         else:
             even = start + -(-remaining // -(-remaining // limit))
-            near = cuts[np.searchsorted(cuts, start, "right") : np.searchsorted(cuts, start + limit, "right")]
+            near = cuts[
+                np.searchsorted(cuts, start, "right") : np.searchsorted(
+                    cuts, start + limit, "right"
+                )
+            ]
             end = int(near[np.argmin(np.abs(near - even))]) if len(near) else start + limit
         yield start, end
         start = end
@@ -183,12 +210,6 @@ def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int,
 def _encodable(text: str) -> str:
     """Replace each lone surrogate, which UTF-8 cannot carry, by one U+FFFD: offsets stay."""
     return _SURROGATES.sub("\ufffd", text)
-
-
-def _units_in_tokens(document: Document, starts: Ids) -> tuple[Ids, Ids]:
-    """Return each unit's first token and the one after its last: two arrays of (n_units,)."""
-    spans = np.array(document.units, dtype=np.int64).reshape(-1, 2)
-    return np.searchsorted(starts, spans[:, 0]), np.searchsorted(starts, spans[:, 1])
 
 
 def _add_by_unit(sums: Sums, states: Sums, first: Ids, last: Ids) -> None:

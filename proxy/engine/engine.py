@@ -1,0 +1,333 @@
+"""The engine: many requests, one model.
+
+Theory of operation.  A score request becomes a job; what the memo knows is answered from it, and
+what it lacks waits as items, one per text.  Threads of the engine's own take items from a ring of
+jobs, so that jobs take turns: a thread reads windows of one item until it has read a quantum of
+tokens, gives an unfinished item back, and serves the next job.  A small request thus waits for a
+quantum of each larger one, never for the whole of it.  Background jobs (prefetch) are served only
+when nobody waits.
+
+A job whose future was cancelled, by a caller that hung up or a deadline that passed, is dropped
+when it is next to be served, and its item in work at the next window.  What was read up to then
+stays in the memo.  A model that raises, or answers with NaN, fails the job that asked, and no
+other.  Everything that a window's vectors depend on is in the window: neither threads nor turns
+can move a score (law 9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from threading import Condition, Thread
+from typing import Final
+
+from proxy.compress.ports import Document, ScoreRequest, Scores
+from proxy.engine.jobs import Item, Job, Ring, Vectors, is_finite
+from proxy.engine.pace import Pace
+from proxy.errors import DeadlineExceeded, Overloaded, ScorerFailed
+from proxy.memo import VectorMemo
+from proxy.scorers import Scorer
+from proxy.types import Span
+
+QUANTUM_TOKENS: Final = 512
+_WARM_UP: Final = "The engine reads this line a few times, so that it knows how fast it reads. " * 8
+_CLOSE_S: Final = 5.0
+_PREFETCH_TOKENS: Final = 200_000  # more would push everything else out of the memo
+
+
+class Engine:
+    """Answers score requests from one model and one memo.  Any thread may ask."""
+
+    def __init__(
+        self,
+        load: Callable[[], Scorer],
+        memo: VectorMemo,
+        *,
+        threads: int = 1,
+        queue_entries: int = 64,
+        prefetch_entries: int = 16,
+    ) -> None:
+        """Use the scorer that ``load`` returns, called in the engine's first thread.
+
+        ``threads`` read windows side by side; at most ``queue_entries`` requests wait, and
+        ``prefetch_entries`` background ones.
+        """
+        self._load = load
+        self._memo = memo
+        self._limit = queue_entries
+        self._prefetch_limit = prefetch_entries
+        self._changed = Condition()  # guards everything below
+        self._scorer: Scorer | None = None
+        self._loaded: Future[None] = Future()
+        self._asked, self._background = Ring(), Ring()
+        self._open: dict[int, Job] = {}  # by id: the jobs that someone waits for
+        self._pace = Pace()
+        self._closing = False
+        first = Thread(target=self._load_and_work, name="laconic-model-0", daemon=True)
+        others = (
+            Thread(target=self._work, name=f"laconic-model-{i}", daemon=True)
+            for i in range(1, threads)
+        )
+        self._threads = [first, *others]
+
+    def start(self) -> None:
+        """Begin loading the model; returns at once."""
+        self._threads[0].start()
+
+    def ready(self) -> bool:
+        """Tell whether the model is loaded and warm."""
+        return self._scorer is not None and not self._closing
+
+    async def wait_ready(self) -> None:
+        """Wait until the model is loaded; raises what loading raised."""
+        await asyncio.shield(asyncio.wrap_future(self._loaded))
+
+    def wait_ready_blocking(self, timeout_s: float | None = None) -> None:
+        """Wait, without an event loop, until the model is loaded; raises what loading raised."""
+        self._loaded.result(timeout_s)
+
+    def close(self, timeout_s: float = _CLOSE_S) -> None:
+        """Stop after the windows in work; who still waits gets ScorerFailed.
+
+        A thread that hangs in the model is left behind after ``timeout_s``.
+        """
+        with self._changed:
+            self._closing = True
+            self._asked, self._background = Ring(), Ring()
+            for job in list(self._open.values()):
+                _fail(job, ScorerFailed("the engine was closed"))
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(timeout_s)
+
+    @property
+    def revision(self) -> str:
+        """The scorer's revision; empty until it is loaded."""
+        return "" if self._scorer is None else self._scorer.revision
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait or are in work."""
+        return len(self._open)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """The measured speed of one thread, in encoder tokens."""
+        return 1 / self._pace.s_per_token
+
+    async def score(self, request: ScoreRequest, *, deadline_s: float | None = None) -> Scores:
+        """Embed what ``request`` asks for; cancelling it drops the work.
+
+        Raises Overloaded (the queue is full, or the model still loading), DeadlineExceeded
+        (``deadline_s`` seconds have passed) or ScorerFailed, with its cause.
+        """
+        future = self._submit(request)
+        if future.done():
+            return future.result()
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), deadline_s)
+        except TimeoutError as error:
+            raise DeadlineExceeded(f"not scored within {deadline_s} s") from error
+
+    def score_blocking(self, request: ScoreRequest, *, deadline_s: float | None = None) -> Scores:
+        """Do the same without an event loop."""
+        future = self._submit(request)
+        try:
+            return future.result(deadline_s)
+        except TimeoutError as error:
+            future.cancel()
+            raise DeadlineExceeded(f"not scored within {deadline_s} s") from error
+
+    def predict_s(self, request: ScoreRequest) -> float:
+        """Guess the seconds until ``request`` would be answered, taking turns with the others."""
+        with self._changed:
+            scorer = self._scorer
+            others = [job.remaining for job in self._asked]
+        if scorer is None:
+            return 0.0
+        missing = [
+            item.estimate for item in self._items(scorer, request) if not self._memo.peek(item.key)
+        ]
+        own = sum(missing)
+        if not own:
+            return 0.0
+        ahead = sum(min(other, own) for other in others)
+        side_by_side = min(len(self._threads), len(missing) + len(others))
+        return (own + ahead) * self._pace.s_per_token / side_by_side
+
+    def prefetch(self, request: ScoreRequest) -> None:
+        """Embed into the memo when nobody waits; dropped where too much waits already."""
+        with self._changed:
+            scorer = self._scorer
+            full = len(self._background) >= self._prefetch_limit
+        if scorer is None or full or self._closing:
+            return
+        missing = [i for i in self._items(scorer, request) if not self._memo.peek(i.key)]
+        if 0 < sum(item.estimate for item in missing) <= _PREFETCH_TOKENS:
+            with self._changed:
+                self._background.add(_job(request, missing, {}))
+                self._changed.notify()
+
+    def _submit(self, request: ScoreRequest) -> Future[Scores]:
+        scorer = self._scorer
+        if self._closing or scorer is None:
+            raise Overloaded("the model is not ready")
+        known: dict[int, Vectors] = {}
+        missing: list[Item] = []
+        for item in self._items(scorer, request):
+            found = self._memo.get(item.key)
+            if found is None:
+                missing.append(item)
+            else:
+                known[item.place] = found
+        job = _job(request, missing, known)
+        if missing:
+            self._enqueue(job)
+        else:
+            job.future.set_result(job.scores())
+        return job.future
+
+    def _enqueue(self, job: Job) -> None:
+        with self._changed:
+            if self._closing or len(self._open) >= self._limit:
+                raise Overloaded(f"{len(self._open)} requests wait, wanted at most {self._limit}")
+            self._open[id(job)] = job
+            job.future.add_done_callback(lambda _: self._open.pop(id(job), None))
+            self._asked.add(job)
+            self._changed.notify_all()
+
+    def _items(self, scorer: Scorer, request: ScoreRequest) -> Iterator[Item]:
+        """Make an item of each text: documents first, then questions."""
+        revision = scorer.revision
+        for place, document in enumerate(request.documents):
+            yield Item(
+                place,
+                self._memo.document_key(revision, document),
+                scorer.estimate_tokens(document.text),
+                lambda document=document: scorer.document_steps(document),  # type: ignore[misc]
+            )
+        for place, question in enumerate(request.questions, len(request.documents)):
+            yield Item(
+                place,
+                self._memo.question_key(revision, question),
+                scorer.estimate_tokens(question),
+                lambda question=question: scorer.question_steps(question),  # type: ignore[misc]
+            )
+
+    def _load_and_work(self) -> None:
+        try:
+            scorer = self._load()
+            self._warm_up(scorer)
+        except BaseException as error:  # noqa: BLE001 - who waits for the model is told, whatever it is
+            self._loaded.set_exception(error)
+            return
+        self._scorer = scorer
+        self._loaded.set_result(None)
+        for thread in self._threads[1:]:
+            thread.start()
+        self._work()
+
+    def _warm_up(self, scorer: Scorer) -> None:
+        """Read a little, twice: the first time allocates, the second is measured."""
+        document = Document(_WARM_UP, (Span(0, len(_WARM_UP)),))
+        for _ in range(2):
+            started_s = time.perf_counter()
+            tokens = sum(scorer.document_steps(document))
+            elapsed_s = time.perf_counter() - started_s
+        self._pace.measured(tokens, elapsed_s)
+
+    def _work(self) -> None:
+        """Serve the ring until the engine closes."""
+        while True:
+            with self._changed:
+                taken = self._take()
+                while taken is None and not self._closing:
+                    self._changed.wait()
+                    taken = self._take()
+            if taken is None:
+                return
+            self._serve(*taken)
+
+    def _take(self) -> tuple[Ring, Job, Item] | None:
+        for ring in (self._asked, self._background):
+            taken = None if self._closing else ring.take()
+            if taken is not None:
+                return ring, *taken
+        return None
+
+    def _serve(self, ring: Ring, job: Job, item: Item) -> None:
+        """Read a quantum of one item; then it is done, goes back, or fails with its job."""
+        started_s = time.perf_counter()
+        if job.begun_s is None:
+            job.begun_s = started_s
+        try:
+            tokens, vectors = self._read(job, item)
+        except BaseException as error:  # noqa: BLE001 - a panic must not end the thread
+            with self._changed:
+                job.in_work -= 1
+                _fail(job, _translated(error))
+            return
+        elapsed_s = time.perf_counter() - started_s
+        with self._changed:
+            self._pace.measured(tokens, elapsed_s)
+            job.in_work -= 1
+            job.model_s += elapsed_s
+            job.scored_tokens += tokens
+            job.remaining = max(job.remaining - (tokens if vectors is None else item.estimate), 0)
+            self._put_away(ring, job, item, vectors)
+
+    def _read(self, job: Job, item: Item) -> tuple[int, Vectors | None]:
+        """Read windows until a quantum is full, the item is complete, or nobody wants it."""
+        found = None if item.steps else self._memo.peek(item.key)  # another job may have read it
+        if found is not None:
+            return 0, found
+        tokens = 0
+        while tokens < QUANTUM_TOKENS and not job.future.done():
+            read, vectors = item.step()
+            tokens += read
+            if vectors is not None:
+                if not is_finite(vectors):
+                    raise FloatingPointError("the model answered with NaN or infinity")
+                self._memo.put(item.key, vectors)
+                return tokens, vectors
+        return tokens, None
+
+    def _put_away(self, ring: Ring, job: Job, item: Item, vectors: Vectors | None) -> None:
+        if vectors is not None:
+            job.vectors[item.place] = vectors
+            if job.finished:
+                _answer(job)
+        elif not job.future.done():
+            ring.give_back(job, item)
+            self._changed.notify()
+
+
+def _job(request: ScoreRequest, missing: list[Item], known: dict[int, Vectors]) -> Job:
+    places = len(request.documents) + len(request.questions)
+    return Job(
+        vectors=[known.get(place) for place in range(places)],
+        waiting=deque(missing),
+        submitted_s=time.perf_counter(),
+        memo_hits=len(known),
+    )
+
+
+def _answer(job: Job) -> None:
+    if not job.future.done() and job.future.set_running_or_notify_cancel():
+        job.future.set_result(job.scores())
+
+
+def _fail(job: Job, error: ScorerFailed) -> None:
+    if not job.future.done() and job.future.set_running_or_notify_cancel():
+        job.future.set_exception(error)
+
+
+def _translated(error: BaseException) -> ScorerFailed:
+    """Say what kind of error it was; its message may quote text (law 11)."""
+    failed = ScorerFailed(f"the model raised {type(error).__name__}")
+    failed.__cause__ = error
+    return failed

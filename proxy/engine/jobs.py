@@ -1,0 +1,134 @@
+"""What waits for the model: jobs (one score request each) made of items (one text each)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from proxy.compress.ports import (
+    DocumentVectors,
+    QuestionVectors,
+    Scores,
+    ScoreTimings,
+)
+from proxy.scorers.pooling import Steps
+
+Vectors: TypeAlias = DocumentVectors | QuestionVectors
+
+
+@dataclass(slots=True)
+class Item:
+    """One document or question to embed; ``steps`` are under way once it has been begun."""
+
+    place: int  # in the job's vectors
+    key: bytes
+    estimate: int  # encoder tokens, guessed
+    begin: Callable[[], Steps[Vectors]]
+    steps: Steps[Vectors] | None = None
+
+    def step(self) -> tuple[int, Vectors | None]:
+        """Read one window; return its tokens, and the vectors once they are complete."""
+        if self.steps is None:
+            self.steps = self.begin()
+        try:
+            return next(self.steps), None
+        except StopIteration as done:
+            vectors: Vectors = done.value
+            return 0, vectors
+
+
+@dataclass(slots=True)
+class Job:
+    """A score request in work: what is known, what is missing, and who waits for it."""
+
+    vectors: list[Vectors | None]  # documents first, then questions
+    waiting: deque[Item]
+    submitted_s: float
+    memo_hits: int
+    future: Future[Scores] = field(default_factory=Future)
+    begun_s: float | None = None
+    in_work: int = 0  # items that a thread holds right now
+    model_s: float = 0.0
+    scored_tokens: int = 0
+    remaining: int = 0  # encoder tokens still to read, guessed
+    memo_misses: int = 0
+
+    def __post_init__(self) -> None:
+        """Count what is missing."""
+        self.remaining = sum(item.estimate for item in self.waiting)
+        self.memo_misses = len(self.waiting)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is missing any more."""
+        return not self.waiting and not self.in_work
+
+    def scores(self) -> Scores:
+        """Return the answer; call it once nothing is missing."""
+        begun_s = self.submitted_s if self.begun_s is None else self.begun_s
+        return Scores(
+            documents=tuple(v for v in self.vectors if isinstance(v, DocumentVectors)),
+            questions=tuple(v for v in self.vectors if isinstance(v, QuestionVectors)),
+            timings=ScoreTimings(
+                queue_ms=(begun_s - self.submitted_s) * 1000,
+                model_ms=self.model_s * 1000,
+                scored_tokens=self.scored_tokens,
+                memo_hits=self.memo_hits,
+                memo_misses=self.memo_misses,
+            ),
+        )
+
+
+class Ring:
+    """Jobs that take turns: whoever was served goes to the back."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._jobs: deque[Job] = deque()
+
+    def __len__(self) -> int:
+        """Return how many jobs have items waiting."""
+        return len(self._jobs)
+
+    def __iter__(self) -> Iterator[Job]:
+        """Go through the jobs, the next to be served first."""
+        return iter(self._jobs)
+
+    def add(self, job: Job) -> None:
+        """Put a job at the back."""
+        self._jobs.append(job)
+
+    def take(self) -> tuple[Job, Item] | None:
+        """Hand out an item of the next job that someone still waits for; drop the others."""
+        while self._jobs:
+            job = self._jobs.popleft()
+            if job.future.done() or not job.waiting:
+                job.waiting.clear()
+                continue
+            item = job.waiting.popleft()
+            job.in_work += 1
+            if job.waiting:
+                self._jobs.append(job)
+            return job, item
+        return None
+
+    def give_back(self, job: Job, item: Item) -> None:
+        """Put an unfinished item first in its job again."""
+        if not job.waiting:
+            self._jobs.append(job)
+        job.waiting.appendleft(item)
+
+
+def is_finite(vectors: Vectors) -> bool:
+    """Tell whether a model's answer is made of numbers."""
+    arrays = (
+        (vectors.final, vectors.middle)
+        if isinstance(vectors, QuestionVectors)
+        else (vectors.units, vectors.whole)
+    )
+    return all(bool(np.isfinite(array).all()) for array in arrays)
