@@ -168,21 +168,14 @@ def test_a_zstd_window_beyond_what_http_allows_is_unparsed():
 
 
 @pytest.mark.parametrize(
-    ("header", "detail"),
+    ("header", "found"),
     [
-        (
-            "compress",
-            "content-encoding: found 'compress', "
-            "wanted gzip, x-gzip, deflate, br, zstd or identity",
-        ),
-        (
-            "gzip, foo",
-            "content-encoding: found 'foo', wanted gzip, x-gzip, deflate, br, zstd or identity",
-        ),
-        ("gzip,br,gzip,br,gzip", "content-encoding: found 5, wanted at most 4"),
+        ("compress", "'compress', wanted gzip, x-gzip, deflate, br, zstd or identity"),
+        ("gzip, foo", "'foo', wanted gzip, x-gzip, deflate, br, zstd or identity"),
+        ("gzip,br,gzip,br,gzip", "5, wanted at most 4"),
     ],
 )
-def test_encodings_we_do_not_undo_are_named(header, detail):
+def test_encodings_we_do_not_undo_are_named(header, found):
     with pytest.raises(Unparsed) as caught:
         decode_body(b"x", header)
-    assert caught.value.detail == detail
+    assert caught.value.detail == f"content-encoding: found {found}"
