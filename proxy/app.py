@@ -6,17 +6,26 @@ where the outside world comes in: files, signals, the port.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
+import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final, TextIO
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
+from proxy.engine import Engine as ModelEngine
 from proxy.errors import PolicyError
 from proxy.gateway import (
+    Cascade,
     Compression,
     Engine,
     Gateway,
@@ -26,10 +35,13 @@ from proxy.gateway import (
     without_additions,
 )
 from proxy.gateway.metrics import CONTENT_TYPE
-from proxy.ledger import Sink
-from proxy.policy import PolicyStore
+from proxy.ledger import LogSink, Sink, SqliteSink
+from proxy.memo import TurnMemo, VectorMemo
+from proxy.policy import PolicyStore, layered, load_policies, read_policy_dir
+from proxy.scorers import Scorer, load_scorer
 from proxy.settings import LogFormat, Settings
-from proxy.upstream import HEADER_COUNT, Limits, Upstream
+from proxy.tokens import preload
+from proxy.upstream import HEADER_COUNT, Limits, Upstream, leads_to
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
@@ -76,7 +88,7 @@ def build_app(
         return web.json_response({"live": True})
 
     async def readyz(_request: web.Request) -> web.Response:
-        missing = [] if engine.ready else ["model: still loading"]
+        missing = [] if engine.ready() else ["model: still loading"]
         body: dict[str, Any] = {"ready": not missing, "missing": missing}
         if policies.error is not None:
             body["policies"] = f"the last good ones are in force; refused: {policies.error}"
@@ -195,3 +207,183 @@ class LibraryLog(logging.Handler):
             message=str(record.msg).partition("\n")[0][:_LONGEST_MESSAGE],
             type=error.__name__ if error else None,
         )
+
+
+async def serve(settings: Settings) -> None:
+    """Listen and serve until SIGINT or SIGTERM; what is in flight then gets time to end.
+
+    Raises PolicyError for settings, policies, a model or a port that cannot be used.
+    """
+    refuse_itself(settings)
+    policies = open_policies(settings)
+    sinks = open_sinks(settings)
+    engine = build_engine(settings)
+    method = Cascade(TurnMemo(), lambda: engine.revision)
+    app = build_app(settings, policies, method=method, engine=engine, sinks=sinks)
+    runner = build_runner(app, settings)
+    log = structlog.get_logger("laconic")
+    try:
+        host, port = await listen(runner, settings.host, settings.port)
+        engine.start()
+        log.info("listening", url=f"http://{_bracketed(host)}:{port}", upstream=settings.upstream)
+        await _until_stopped(engine, policies, settings.policies)
+        log.info("stopping", drain_s=_DRAIN_S)
+    finally:
+        await runner.cleanup()
+        await asyncio.to_thread(_close_all, engine, sinks)
+
+
+def run(settings: Settings) -> None:
+    """Configure logging and serve, on uvloop where it is installed."""
+    configure_logging(settings)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve(settings))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def refuse_itself(settings: Settings) -> None:
+    """Raise PolicyError where the upstream is plainly the address that we listen on.
+
+    A name that turns out to lead here is refused when it is connected to.
+    """
+    parts = urlsplit(settings.upstream)
+    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    own, target = (_literal(host) for host in (settings.host, parts.hostname or ""))
+    if own and target and leads_to((own, settings.port), (target, port)):
+        raise PolicyError(
+            f"--upstream: found {settings.upstream}, this proxy itself, wanted another server"
+        )
+
+
+def _literal(host: str) -> str | None:
+    host = "127.0.0.1" if host == "localhost" else host
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return None
+
+
+def open_policies(settings: Settings) -> PolicyStore:
+    """Read the policies that the settings name.  Raises PolicyError."""
+    return PolicyStore(load_policies(_policy_files(settings.policies)), fallback=settings.policy)
+
+
+def open_sinks(settings: Settings) -> list[Sink]:
+    """Open the log and, unless turned off, the ledger's file.  Raises PolicyError."""
+    if settings.ledger_path is None:
+        return [LogSink()]
+    return [LogSink(), SqliteSink(settings.ledger_path)]
+
+
+def build_engine(settings: Settings) -> ModelEngine:
+    """Make the engine; it loads the model once it is started."""
+
+    def load() -> Scorer:
+        preload()  # the encodings, so that no request waits for them either
+        return load_scorer(settings.model)
+
+    return ModelEngine(
+        load,
+        VectorMemo(settings.memo_bytes),
+        threads=settings.threads or os.cpu_count() or 1,
+        queue_entries=settings.queue_entries,
+    )
+
+
+def _policy_files(directory: Path | None) -> dict[str, str]:
+    return layered({} if directory is None else read_policy_dir(directory))
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _close_all(engine: ModelEngine, sinks: Sequence[Sink]) -> None:
+    engine.close()
+    for sink in sinks:
+        sink.close()
+
+
+async def _until_stopped(
+    engine: ModelEngine, policies: PolicyStore, directory: Path | None
+) -> None:
+    """Wait for a signal; meanwhile load the model and keep the policies fresh."""
+    loop = asyncio.get_running_loop()
+    stop, reload = asyncio.Event(), asyncio.Event()
+    signals = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: reload}
+    for number, event in signals.items():
+        loop.add_signal_handler(number, event.set)
+    stopping = asyncio.create_task(stop.wait())
+    loading = asyncio.create_task(_load(engine))
+    watching = asyncio.create_task(watch_policies(policies, directory, reload))
+    try:
+        await asyncio.wait({stopping, loading}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+        await stopping
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        for task in (stopping, loading, watching):
+            task.cancel()
+        await asyncio.gather(stopping, loading, watching, return_exceptions=True)
+
+
+async def _load(engine: ModelEngine) -> None:
+    """Wait for the model.  Without one every request passes as it came (law 8): say so."""
+    log = structlog.get_logger("laconic")
+    try:
+        await engine.wait_ready()
+    except PolicyError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a model's library raises
+        log.error("model-failed", type=type(error).__name__)  # noqa: TRY400 - no traceback: law 11
+    else:
+        log.info("ready", model=engine.revision, tokens_per_s=round(engine.tokens_per_s))
+
+
+async def watch_policies(
+    policies: PolicyStore, directory: Path | None, asked: asyncio.Event, poll_s: float = _POLL_S
+) -> None:
+    """Read the policies again when their files change, and when ``asked`` is set; never ends."""
+    seen = await asyncio.to_thread(_stamps, directory)
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), poll_s)
+        now = await asyncio.to_thread(_stamps, directory)
+        if asked.is_set() or now != seen:
+            asked.clear()
+            seen = now
+            await asyncio.to_thread(reload_policies, policies, directory)
+
+
+def reload_policies(policies: PolicyStore, directory: Path | None) -> None:
+    """Take over the files as they are now, or keep the last good policies, and log which."""
+    try:
+        policies.replace(_policy_files(directory))
+    except PolicyError as error:
+        policies.refuse(error)
+    log = structlog.get_logger("laconic")
+    if policies.error is None:
+        log.info("policies-loaded", policies=sorted(policies.current.policies))
+    else:
+        log.error("policies-refused", error=str(policies.error))
+
+
+def _stamps(directory: Path | None) -> Mapping[str, tuple[int, int, int]] | None:
+    """Return what tells one state of the files from another; None where they cannot be read."""
+    if directory is None:
+        return {}
+    try:
+        stats = {path.name: path.stat() for path in directory.glob("*.y*ml")}
+    except OSError:
+        return None
+    return {name: (stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats.items()}

@@ -1,16 +1,19 @@
 """The way of one request, from the caller's socket to the upstream's and back.
 
 ``gateway`` tells it; ``compression`` is the part that may fail, ``relay`` the way back,
-``exchange`` the notes that become the ledger entry, ``metrics`` one of the places they go.
+``exchange`` the notes that become the ledger entry, ``metrics`` one of the places they go;
+``method`` puts Laconic's own method together.
 """
 
 from proxy.gateway.compression import Compression
 from proxy.gateway.gateway import Gateway
+from proxy.gateway.method import Cascade
 from proxy.gateway.metrics import Metrics
 from proxy.gateway.ports import Engine, Method
 from proxy.gateway.relay import own_error, without_additions
 
 __all__ = [
+    "Cascade",
     "Compression",
     "Engine",
     "Gateway",

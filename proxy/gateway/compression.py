@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import structlog
 
@@ -139,12 +139,12 @@ class Compression:
             return Unparsed(str(fault), Reason.FAILED)
 
     async def _compress(self, request: Request, selection: Selection) -> Prepared:
-        drive = _Drive(self._engine, partial(self._work, len(request.raw)))
+        work = partial(self._work, len(request.raw))
+        drive = _Drive(self._engine, work)
         policy = selection.policy
         try:
             compressed = await drive.to_end(self._start(request, policy), policy.deadline_s)
-            job = partial(splice, request, compressed.edits)
-            body = await self._work(len(request.raw), job)
+            body = await work(partial(splice, request, compressed.edits))
         except CompressionError as error:
             return _untouched(selection, request, _reason_of(error))
         except Fault as fault:
@@ -181,15 +181,19 @@ class Compression:
         self._log.error("compression-fault", type=str(fault), at=fault.at)
 
 
+class _Work(Protocol):
+    """Runs a job somewhere it holds up nobody."""
+
+    async def __call__(self, job: Callable[[], Result], /) -> Result:
+        """Return what the job returns; raises CompressionError and Fault."""
+
+
 @dataclass(slots=True)
 class _Drive:
-    """Leads a method to its end: puts its questions to the engine, within the deadline.
-
-    ``work`` runs one step, wherever it likes.
-    """
+    """Leads a method to its end: puts its questions to the engine, within the deadline."""
 
     engine: Engine
-    work: Callable[[Callable[[], ScoreRequest | Compressed]], Awaitable[ScoreRequest | Compressed]]
+    work: _Work
     queue_ms: float = 0.0
     model_ms: float = 0.0
 
@@ -202,25 +206,29 @@ class _Drive:
             if isinstance(asked, Compressed):
                 return asked
             try:
-                move = partial(steps.send, await self._scores(asked, until_s))
+                scores = await self._scores(asked, until_s)
             except CompressionError as error:
                 move = partial(steps.throw, error)
+            else:
+                move = partial(steps.send, scores)
 
     async def _scores(self, asked: ScoreRequest, until_s: float) -> Scores:
-        """Score what was asked; where that would take too long, in the background instead."""
-        left_s = until_s - asyncio.get_running_loop().time()
-        if self.engine.predict_s(asked) > left_s:
-            self.engine.prefetch(asked)
-            raise DeadlineExceeded(f"scoring would take longer than the {left_s:.3f} s left")
+        """Score what was asked; where that takes too long, in the background instead (law 8)."""
         try:
-            async with asyncio.timeout_at(until_s):
-                scores = await self.engine.score(asked)
-        except TimeoutError as error:
-            self.engine.prefetch(asked)
-            raise DeadlineExceeded("scoring took longer than predicted") from error
+            scores = await self._in_time(asked, until_s)
+        except DeadlineExceeded:
+            await self.work(partial(self.engine.prefetch, asked))
+            raise
         self.queue_ms += scores.timings.queue_ms
         self.model_ms += scores.timings.model_ms
         return scores
+
+    async def _in_time(self, asked: ScoreRequest, until_s: float) -> Scores:
+        predicted_s = await self.work(partial(self.engine.predict_s, asked))
+        left_s = until_s - asyncio.get_running_loop().time()
+        if predicted_s > left_s:
+            raise DeadlineExceeded(f"would take {predicted_s:.3f} s, found {left_s:.3f} s left")
+        return await self.engine.score(asked, deadline_s=left_s)
 
 
 def _advance(move: Callable[[], ScoreRequest]) -> ScoreRequest | Compressed:

@@ -27,17 +27,16 @@ class Method(Protocol):
 
 
 class Engine(Protocol):
-    """The model's side."""
+    """The model's side; any thread may ask."""
 
-    @property
     def ready(self) -> bool:
-        """Whether the model is loaded and warm."""
+        """Tell whether the model is loaded and warm."""
 
-    async def score(self, request: ScoreRequest) -> Scores:
-        """Answer, or raise a CompressionError.  Cancelling drops the work where it is queued."""
+    async def score(self, request: ScoreRequest, *, deadline_s: float | None = None) -> Scores:
+        """Answer, or raise a CompressionError.  Cancelling drops the work."""
 
     def predict_s(self, request: ScoreRequest) -> float:
         """Seconds that answering would take now, the queue included."""
 
     def prefetch(self, request: ScoreRequest) -> None:
-        """Score in the background, for the next time; never raises."""
+        """Score in the background, for the next time."""

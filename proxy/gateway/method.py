@@ -1,0 +1,34 @@
+"""Laconic's own method, put together: tag, compress turn by turn, remember."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+from proxy import tagging
+from proxy.compress.ports import ScoreRequest, Scores
+from proxy.compress.request import Memory, compress, keep_verbatim
+from proxy.compress.result import Compressed
+from proxy.policy import Policy
+from proxy.tokens import encoding_for
+from proxy.types import Request
+
+
+class Cascade:
+    """The cascade over a memory of turns; a :class:`~proxy.gateway.ports.Method`."""
+
+    def __init__(self, memory: Memory, revision: Callable[[], str]) -> None:
+        """Remember results in ``memory``, under the scorer's ``revision`` at the time."""
+        self._memory = memory
+        self._revision = revision
+
+    def compress(
+        self, request: Request, policy: Policy
+    ) -> Generator[ScoreRequest, Scores, Compressed]:
+        """Tag the request's turns and compress them."""
+        turns = tagging.turns(request, policy.tagging)
+        encoding = encoding_for(request.model)
+        return (yield from compress(turns, policy, encoding, self._memory, self._revision()))
+
+    def keep_verbatim(self, request: Request, policy: Policy, compressed: Compressed) -> None:
+        """Make the turns that were edited pass verbatim from now on."""
+        keep_verbatim(compressed, tagging.turns(request, policy.tagging), self._memory)
