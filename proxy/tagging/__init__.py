@@ -1,0 +1,5 @@
+"""Tagging, pure: the text of a request in, labelled segments out.  See docs/tagging.md."""
+
+from proxy.tagging.turns import turns
+
+__all__ = ["turns"]

@@ -1,0 +1,158 @@
+"""Demonstrations: a repeated pattern of labels whose last item is left open.
+
+    Text: a dull film          <- opener
+    Sentiment: negative        <- closer: one demonstration
+    ...
+    Text: a bright film        <- the last item: the question
+    Sentiment:                 <- left open
+
+No label needs to be known: that the pattern repeats, and that its last item is unanswered, is what
+tells demonstrations from a transcript or a form.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from proxy.tagging import words
+from proxy.tagging.voice import Voice, hear
+from proxy.tagging.words import Label
+
+_LINE_LABEL = re.compile(
+    r"^[ \t]*(?:#{1,4} |\*\*|\[)?([^\W\d_][\w ()/'-]{0,32}?)[ \t]{0,2}#?\d{0,3}(?:\*\*|\])?[ \t]{0,2}[:：](?:\*\*)?",
+    re.MULTILINE,
+)
+_ARROW = re.compile(r"^.{1,200}?(=>|->|→|==>|>>>)[ \t]*(.{0,200})$", re.MULTILINE)
+_OPEN_END = 60  # characters that may follow the last, open label: "Let's think step by step"
+_TEMPLATE = re.compile(
+    r"\b(?:you (?:should|must|will|can)|the (?:input|original|final|user's) (?:question|answer|text)"
+    r"|your (?:answer|response|reasoning))\b|\{\{?\w+\}?\}|<(?:your|the) [\w ]+>|\.\.\.$",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Demos:
+    """Where demonstrations stand, and where the open item's label and the label left open are."""
+
+    start: int
+    end: int
+    item: tuple[int, int] | None  # the open item's label; none where the text before names it
+    closer: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    name: str
+    start: int
+    end: int
+
+
+def find(text: str) -> Demos | None:
+    """Return the demonstrations of a text whose last item is unanswered."""
+    marks = [
+        _Mark(m.group(1).lower(), m.start() + _indent(m.group()), m.end())
+        for m in _LINE_LABEL.finditer(text)
+    ]
+    return _labelled(text, marks) or _arrows(text)
+
+
+def _indent(matched: str) -> int:
+    return len(matched) - len(matched.lstrip())
+
+
+def _labelled(text: str, marks: list[_Mark]) -> Demos | None:
+    if len(marks) < 3:
+        return None
+    last = marks[-1]
+    is_open = len(text[last.end :].strip()) <= _OPEN_END and not text[last.end :].strip().endswith("?")
+    names = [mark.name for mark in marks]
+    closer = last.name if is_open and names.count(last.name) >= 2 else None
+    opener = _opener(names, closer)
+    if opener is None:
+        return None
+    items = [i for i, name in enumerate(names) if name == opener]
+    if closer is None:
+        closer = _usual_closer(names, items)
+    if not _repeats(text, marks, items, opener, closer):
+        return None
+    first, final = marks[items[0]], marks[items[-1]]
+    asked = any(words.LABELS.get(n) is Label.QUESTION for n in names[items[-1] + 1 :])
+    return Demos(
+        start=first.start,
+        end=_trim(text, first.start, final.start),
+        item=None if asked else (final.start, final.end),
+        closer=(last.start, last.end) if is_open and last.name == closer else None,
+    )
+
+
+def _opener(names: list[str], closer: str | None) -> str | None:
+    """Return the label that begins an item: the first after the last complete item's closer."""
+    if closer is None:
+        known = words.LABELS.get(names[-1])
+        return None if known is Label.ANSWER else names[-1]
+    before = len(names) - 2 - names[:-1][::-1].index(closer)
+    for name in names[before + 1 : -1]:
+        if name in names[:before]:
+            return name
+    return None
+
+
+def _usual_closer(names: list[str], items: list[int]) -> str | None:
+    if len(items) < 2 or items[-1] - items[-2] < 2:
+        return None
+    return names[items[-1] - 1]
+
+
+def _repeats(
+    text: str, marks: list[_Mark], items: list[int], opener: str, closer: str | None
+) -> bool:
+    if len(items) < 2:
+        return False
+    for here, there in zip(items, items[1:], strict=False):
+        inner = [mark.name for mark in marks[here + 1 : there]]
+        if closer is not None and closer not in inner:
+            return False
+        if closer is None and not _answered(text[marks[here].end : marks[there].start]):
+            return False
+    known = words.LABELS.get(opener), words.LABELS.get(closer or "")
+    if closer is None:
+        return len(items) >= 3 and known[0] in {Label.QUESTION, Label.INPUT}
+    if len(items) >= 4:
+        return True
+    if _TEMPLATE.search(text[marks[items[0]].start : marks[items[-1]].start][:4000]):
+        return False
+    return len(items) == 3 or (known[0] is not None and known[1] is Label.ANSWER)
+
+
+def _answered(item: str) -> bool:
+    lines = item.strip().splitlines()
+    return len(lines) >= 2 and not lines[-1].rstrip().endswith(("?", "？", "؟"))
+
+
+def _trim(text: str, start: int, end: int) -> int:
+    """Leave out a last paragraph that speaks to the model: "Now classify this one:"."""
+    while True:
+        bare = len(text[start:end].rstrip()) + start
+        gap = text.rfind("\n\n", start, bare)
+        if gap < 0 or bare - gap > 300:
+            return end
+        paragraph = text[gap:bare].strip()
+        heard = hear(paragraph)
+        speaks = heard.voice in {Voice.COMMAND, Voice.QUESTION} or heard.colon
+        if _LINE_LABEL.match(paragraph) and not heard.colon or not speaks:
+            return end
+        end = gap + 2
+
+
+def _arrows(text: str) -> Demos | None:
+    """Find lines of the form ``this => that`` before a last, open ``this =>``."""
+    if not text.rstrip().endswith(("=>", "->", "→", ">>>")):
+        return None
+    found = list(_ARROW.finditer(text))
+    complete = [m for m in found[:-1] if m.group(2).strip()]
+    if len(complete) < 2 or found[-1].group(2).strip():
+        return None
+    final = found[-1].start()
+    return Demos(complete[0].start(), final, (final, final), None)

@@ -1,0 +1,233 @@
+"""Turns: the messages of a request, grouped and tagged.
+
+A turn is the run of messages between two assistant messages; an assistant message belongs to the
+turn that it closes.  The tags of a turn are made from its own messages alone, and its question,
+hints and instructions from those up to its end, so that a request and the longer one that follows
+it agree on everything they share (law 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from proxy.policy.schema import Tagging
+from proxy.tagging.decide import Draft, decide
+from proxy.tagging.layout import Block, read
+from proxy.tagging.words import Label
+from proxy.types import Component, Kind, Leaf, Message, Request, Segment, Span, ToolCall, Turn
+
+_JOINT = "\n\n"  # what stands between the parts of a message while it is read
+_INSTRUCTING = frozenset({"system", "developer"})
+_RESULTS = frozenset({"tool", "function"})
+_EXAMPLES = frozenset({"example_user", "example_assistant"})
+_MARK_RULES = frozenset({"label", "tag", "fence", "box", "html", "ruler", "cue", "demonstration"})
+_MOST_INSTRUCTIONS = 256  # the newest distinct ones that a turn carries
+_TASK_RULES = frozenset({"command", "introduction", "label", "tag", "kept"})
+
+
+def turns(request: Request, options: Tagging) -> tuple[Turn, ...]:
+    """Group and tag the messages of a request, oldest turn first.
+
+    With ``options.leading_pairs`` every user-assistant pair before the last user message is a
+    demonstration; such a turn's tags then depend on a later message being there.
+    """
+    tags = {name.lower(): Label(component) for name, component in options.tags.items()}
+    runs = _runs(request.messages)
+    made: list[Turn] = []
+    calls: dict[str, ToolCall] = {}
+    question: str | None = None
+    instructions: dict[str, None] = {}
+    leading = _live(runs) if options.leading_pairs else 0
+    for index, run in enumerate(runs):
+        demonstration = index < leading
+        segments = _segments(run, tags, demonstration=demonstration)
+        own = _question(run, segments)
+        question = own or question
+        grown = _instructions(run, segments, instructions)
+        kept = tuple(instructions)[-_MOST_INSTRUCTIONS:] if grown or not made else made[-1].instructions
+        made.append(
+            Turn(
+                index=index,
+                messages=run,
+                segments=segments,
+                question=question,
+                own_question=own is not None,
+                hints=_hints(run, calls),
+                instructions=kept,
+            )
+        )
+        calls.update({call.id: call for message in run for call in message.tool_calls})
+    return tuple(made)
+
+
+def _runs(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
+    runs: list[tuple[Message, ...]] = []
+    run: list[Message] = []
+    for message in messages:
+        run.append(message)
+        if message.role == "assistant":
+            runs.append(tuple(run))
+            run = []
+    return [*runs, tuple(run)] if run else runs
+
+
+def _live(runs: Sequence[tuple[Message, ...]]) -> int:
+    """Return the index of the turn that holds the last user message."""
+    holding = (i for i in range(len(runs) - 1, -1, -1) if any(m.role == "user" for m in runs[i]))
+    return next(holding, 0)
+
+
+def _hints(run: Sequence[Message], calls: Mapping[str, ToolCall]) -> tuple[str, ...]:
+    """Return the arguments of the calls that the run's tool results answer."""
+    answered = (m.tool_call_id for m in run if m.role in _RESULTS and m.tool_call_id)
+    return tuple(calls[i].arguments for i in answered if i in calls and calls[i].arguments)
+
+
+def _question(run: Sequence[Message], segments: Sequence[Segment]) -> str | None:
+    """Return the turn's last question or, where it only commands, its last command."""
+    last: list[str] = []
+    for segment in reversed(segments):
+        if segment.component is Component.QUESTION:
+            last.append(segment.text)
+        elif last and segment.text.strip():
+            break
+    if last:
+        return "".join(reversed(last)).strip() or None
+    users = {m.index for m in run if m.role == "user"}
+    tasks = [
+        s.text.strip()
+        for s in segments
+        if s.component is Component.INSTRUCTION
+        and s.address.message in users
+        and s.rule in _TASK_RULES
+        and len(s.text.split()) > 2
+    ]
+    return tasks[-1] if tasks else None
+
+
+def _instructions(
+    run: Sequence[Message], segments: Sequence[Segment], known: dict[str, None]
+) -> bool:
+    """Add the run's instructions to those known; marks are none.  Tell whether any was new."""
+    before = len(known)
+    for segment in segments:
+        text = segment.text.strip()
+        if segment.component is Component.INSTRUCTION and _says_something(segment, text):
+            known.setdefault(text)
+    return len(known) > before
+
+
+def _says_something(segment: Segment, text: str) -> bool:
+    return segment.rule not in {"ruler", "cue"} and any(ch.isalnum() for ch in text) and (
+        segment.rule not in _MARK_RULES or len(text.split()) > 2
+    )
+
+
+def _segments(
+    run: Sequence[Message], tags: Mapping[str, Label], *, demonstration: bool
+) -> tuple[Segment, ...]:
+    """Tag the messages of one turn.  The closing assistant message plays no part in the others'."""
+    drafts = {m.index: _draft(m, tags) for m in run if _is_asking(m) and not demonstration}
+    asking = {i for i, draft in drafts.items() if not draft.system and draft.asks()}
+    made: list[Segment] = []
+    for message in run:
+        draft = drafts.get(message.index)
+        if draft is not None:
+            elsewhere = bool(asking - {message.index})
+            made += _place(message, list(_spans(draft, asked_elsewhere=elsewhere)))
+        elif message.role in _INSTRUCTING and message.name not in _EXAMPLES:
+            made += _place(message, list(_spans(_draft(message, tags), asked_elsewhere=False)))
+        else:
+            made += _place(message, list(_history(message, demonstration=demonstration)))
+    return tuple(made)
+
+
+def _is_asking(message: Message) -> bool:
+    """Tell whether a message is to be read: neither history, nor results, nor an example."""
+    return message.role != "assistant" and message.role not in _RESULTS and (
+        message.name not in _EXAMPLES
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A stretch of a message's joined text, and what it was taken for."""
+
+    start: int
+    end: int
+    component: Component
+    kind: Kind
+    rule: str
+
+
+def _draft(message: Message, tags: Mapping[str, Label]) -> Draft:
+    text = _joined(message)
+    return Draft(text, read(text, tags), system=message.role in _INSTRUCTING)
+
+
+def _joined(message: Message) -> str:
+    return _JOINT.join(leaf.text for leaf in message.leaves)
+
+
+def _spans(draft: Draft, *, asked_elsewhere: bool) -> Iterator[_Part]:
+    """Yield the stretches of a message: neighbours that agree are one; white space goes ahead."""
+    made = decide(draft, asked_elsewhere=asked_elsewhere)
+    current: _Part | None = None
+    for block, decision in zip(draft.blocks, made, strict=True):
+        if current is not None and _same(current, block, decision.component, decision.rule):
+            current = _Part(current.start, block.end, current.component, current.kind, current.rule)
+            continue
+        if current is not None:
+            yield _Part(current.start, block.start, current.component, current.kind, current.rule)
+        start = 0 if current is None else block.start
+        current = _Part(start, block.end, decision.component, block.kind, decision.rule)
+    empty = _Part(0, 0, Component.QUESTION, Kind.PROSE, "whole")
+    last = current or empty
+    if draft.text:
+        yield _Part(last.start, len(draft.text), last.component, last.kind, last.rule)
+
+
+def _same(part: _Part, block: Block, component: Component, rule: str) -> bool:
+    if part.component is not component:
+        return False
+    if component is Component.CONTEXT:
+        return part.kind is block.kind
+    return part.rule == rule
+
+
+def _history(message: Message, *, demonstration: bool) -> Iterator[_Part]:
+    """Yield a message that is context as a whole, cut by kind."""
+    text = _joined(message)
+    example = demonstration or message.name in _EXAMPLES
+    role = "assistant-history" if message.role == "assistant" else "tool-result"
+    rule = "example" if example else role
+    start = 0
+    kind: Kind | None = None
+    for block in [] if example else read(text, {}):
+        if kind is not None and block.kind is not kind and block.mark is None:
+            yield _Part(start, block.start, Component.CONTEXT, kind, rule)
+            start = block.start
+        kind = kind if block.mark is not None else block.kind
+    if text:
+        yield _Part(start, len(text), Component.CONTEXT, Kind.DEMO if example else kind or Kind.PROSE, rule)
+
+
+def _place(message: Message, parts: Sequence[_Part]) -> Iterator[Segment]:
+    """Cut stretches of the joined text at the leaves of a message."""
+    offset = number = 0
+    for leaf in message.leaves:
+        end = offset + len(leaf.text)
+        while number < len(parts):
+            part = parts[number]
+            start, stop = max(part.start, offset), min(part.end, end)
+            if start < stop:
+                yield _segment(leaf, Span(start - offset, stop - offset), part)
+            if part.end > end:
+                break
+            number += 1
+        offset = end + len(_JOINT)
+
+
+def _segment(leaf: Leaf, span: Span, part: _Part) -> Segment:
+    return Segment(leaf.address, span, span.of(leaf.text), part.component, part.kind, part.rule)
