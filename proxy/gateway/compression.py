@@ -228,7 +228,12 @@ class _Drive:
         left_s = until_s - asyncio.get_running_loop().time()
         if predicted_s > left_s:
             raise DeadlineExceeded(f"would take {predicted_s:.3f} s, found {left_s:.3f} s left")
-        return await self.engine.score(asked, deadline_s=left_s)
+        try:
+            return await self.engine.score(asked, deadline_s=left_s)
+        except LaconicError:
+            raise
+        except Exception as error:
+            raise Fault(error) from error
 
 
 def _advance(move: Callable[[], ScoreRequest]) -> ScoreRequest | Compressed:
