@@ -58,6 +58,7 @@ class Encoding:
         token that begins inside a character, as byte-level tokens may, belongs to that character.
         Raises CompressionError where the tokenizer gives up.
 
+        >>> from proxy.tokens import encoding_for
         >>> encoding_for("gpt-4o").count_by("one two three", [0, 4, 13])
         [2, 1]
         """

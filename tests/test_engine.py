@@ -1,0 +1,401 @@
+import asyncio
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from fakes import HashScorer
+
+from proxy.compress.ports import Document, ScoreRequest, ScoreTimings
+from proxy.engine import Engine
+from proxy.engine.pace import Pace
+from proxy.errors import DeadlineExceeded, Overloaded, PolicyError, ScorerFailed
+from proxy.memo import VectorMemo
+from proxy.scorers.pooling import States
+from proxy.types import Span
+
+SOON_S = 20  # never waited for, unless something is broken
+
+
+def doc(text):
+    return Document(text, (Span(0, len(text)),))
+
+
+def ask(*texts, questions=()):
+    return ScoreRequest(tuple(doc(text) for text in texts), tuple(questions))
+
+
+def whale(windows):
+    return ask(" ".join(f"word{i}" for i in range(HashScorer.window * windows)))
+
+
+@contextmanager
+def engine_of(scorer, **options):
+    engine = Engine(lambda: scorer, VectorMemo(), **options)
+    engine.start()
+    engine.wait_ready_blocking(SOON_S)
+    if isinstance(scorer, Gated):
+        scorer.arm()
+    try:
+        yield engine
+    finally:
+        if isinstance(scorer, Gated):
+            scorer.open()
+        engine.close()
+
+
+class Gated(HashScorer):
+    """Once armed, stops before each window until it is let through; says which it read."""
+
+    def __init__(self):
+        super().__init__()
+        self.read_texts = []
+        self.at_gate = threading.Semaphore(0)
+        self._let = threading.Semaphore(0)
+        self._armed = False
+
+    def arm(self):
+        self._armed = True
+
+    def open(self):
+        self._armed = False
+        self._let.release(1000)
+
+    def let(self, windows=1):
+        self._let.release(windows)
+
+    def arrived(self):
+        assert self.at_gate.acquire(timeout=SOON_S)
+
+    def read(self, ids):
+        if self._armed:
+            self.at_gate.release()
+            assert self._let.acquire(timeout=SOON_S)
+            self.read_texts.append(len(ids))
+        return super().read(ids)
+
+
+class Broken(HashScorer):
+    """Fails on any text that holds the word 'bad'."""
+
+    def __init__(self, error):
+        super().__init__()
+        self._error = error
+
+    def tokenise(self, text):
+        if "bad" in text:
+            raise self._error
+        return super().tokenise(text)
+
+
+class Nan(HashScorer):
+    def read(self, ids):
+        states = super().read(ids)
+        spoilt = len(ids) == 3
+        return States(states.final * (np.nan if spoilt else 1), states.middle)
+
+
+async def until_arrived(scorer):
+    await asyncio.to_thread(scorer.arrived)
+
+
+async def test_scores_come_in_the_order_of_the_request():
+    scorer = HashScorer()
+    request = ask("one two", "three", "one two", questions=["four five", "six"])
+    with engine_of(scorer, threads=3) as engine:
+        scores = await engine.score(request)
+    expected = scorer.embed_documents(request.documents)
+    assert [d.whole.tolist() for d in scores.documents] == [d.whole.tolist() for d in expected]
+    assert [d.unit_tokens.tolist() for d in scores.documents] == [[2], [1], [2]]
+    questions = scorer.embed_questions(request.questions)
+    assert [q.final.tolist() for q in scores.questions] == [q.final.tolist() for q in questions]
+
+
+async def test_an_empty_request_is_answered_without_the_model():
+    with engine_of(Gated()) as engine:
+        scores = await engine.score(ScoreRequest())
+    assert (scores.documents, scores.questions) == ((), ())
+    assert scores.timings == ScoreTimings()
+
+
+async def test_what_the_memo_knows_costs_no_model_time():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        scorer.let(2)
+        first = await engine.score(ask("red fox", questions=["who"]))
+        again = await engine.score(ask("red fox", questions=["who"]))
+    assert first.timings.scored_tokens == 3
+    assert (first.timings.memo_hits, first.timings.memo_misses) == (0, 2)
+    assert again.timings == ScoreTimings(memo_hits=2)
+    assert again.documents[0] is first.documents[0]
+
+
+async def test_only_what_the_memo_lacks_is_read():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        scorer.let(1)
+        await engine.score(ask("red fox"))
+        scorer.let(1)
+        scores = await engine.score(ask("red fox", "one two three"))
+    assert scorer.read_texts == [2, 3]
+    assert (scores.timings.memo_hits, scores.timings.memo_misses) == (1, 1)
+
+
+async def test_equal_documents_in_one_request_are_read_once():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        scorer.let(1)
+        scores = await engine.score(ask("red fox", "red fox", "red fox"))
+    assert scorer.read_texts == [2]
+    assert len(scores.documents) == 3
+
+
+async def test_a_full_queue_is_overloaded():
+    scorer = Gated()
+    with engine_of(scorer, queue_entries=2) as engine:
+        waiting = [asyncio.create_task(engine.score(ask(text))) for text in ("one", "two")]
+        await until_arrived(scorer)
+        assert engine.queued == 2
+        with pytest.raises(Overloaded):
+            await engine.score(ask("three"))
+        scorer.let(2)
+        await asyncio.gather(*waiting)
+        assert engine.queued == 0
+        scorer.let(1)
+        await engine.score(ask("three"))
+
+
+async def test_a_deadline_that_passes_ends_the_wait_and_frees_the_queue():
+    scorer = Gated()
+    with engine_of(scorer, queue_entries=1) as engine:
+        with pytest.raises(DeadlineExceeded):
+            await engine.score(ask("one"), deadline_s=0.01)
+        assert engine.queued == 0
+        scorer.let(2)
+        await engine.score(ask("two three"))
+
+
+def test_a_deadline_binds_a_blocking_request_too():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        with pytest.raises(DeadlineExceeded):
+            engine.score_blocking(ask("one"), deadline_s=0.01)
+        assert engine.queued == 0
+
+
+async def test_a_cancelled_request_stops_at_the_next_window():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        task = asyncio.create_task(engine.score(whale(10)))
+        await until_arrived(scorer)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        scorer.let(2)
+        await engine.score(ask("two three"))
+    assert scorer.read_texts == [HashScorer.window, 2]
+
+
+async def test_a_request_cancelled_while_queued_is_never_read():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        first = asyncio.create_task(engine.score(ask("one")))
+        await until_arrived(scorer)
+        queued = asyncio.create_task(engine.score(ask("one two three")))
+        last = asyncio.create_task(engine.score(ask("one two")))
+        await asyncio.sleep(0)
+        queued.cancel()
+        await asyncio.sleep(0)
+        scorer.let(2)
+        await asyncio.gather(first, last)
+    assert scorer.read_texts == [1, 2]
+
+
+async def test_a_small_request_does_not_wait_for_the_whole_of_a_large_one():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        large = asyncio.create_task(engine.score(whale(100)))
+        await until_arrived(scorer)
+        small = asyncio.create_task(engine.score(ask("one two three")))
+        await asyncio.sleep(0)
+        scorer.let(17)  # a quantum of 16 windows, and the small one
+        await small
+        assert not large.done()
+        assert scorer.read_texts == [HashScorer.window] * 16 + [3]
+        scorer.let(100)
+        await large
+
+
+async def test_prefetch_waits_for_those_who_ask():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        first = asyncio.create_task(engine.score(ask("one")))
+        await until_arrived(scorer)
+        engine.prefetch(ask("one two three"))
+        second = asyncio.create_task(engine.score(ask("one two")))
+        await asyncio.sleep(0)
+        scorer.let(2)
+        await asyncio.gather(first, second)
+        for _ in range(2):
+            await until_arrived(scorer)
+        scorer.let(1)
+        scorer.open()
+        again = await engine.score(ask("one two three"))
+    assert scorer.read_texts[:2] == [1, 2]
+    assert len(again.documents) == 1
+
+
+async def test_what_was_prefetched_is_in_the_memo():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        engine.prefetch(ask("one two three"))
+        await until_arrived(scorer)
+        engine.prefetch(ask("four"))
+        scorer.let(1)
+        await until_arrived(scorer)  # the first is done: the second is at the gate
+        scores = await engine.score(ask("one two three"))
+    assert scores.timings == ScoreTimings(memo_hits=1)
+
+
+async def test_prefetch_beyond_its_limit_is_dropped_silently():
+    scorer = Gated()
+    with engine_of(scorer, prefetch_entries=1) as engine:
+        engine.prefetch(ask("one"))
+        await until_arrived(scorer)
+        for words in ("a b", "a b c", "a b c d"):
+            engine.prefetch(ask(words))
+        assert len(engine._background) == 1
+        scorer.let(3)
+        await engine.score(ask("a b c d e"))
+    assert set(scorer.read_texts) <= {1, 2, 5}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("secret"), SystemError(), KeyboardInterrupt()])
+async def test_a_model_that_raises_fails_the_request_with_its_cause(error):
+    with engine_of(Broken(error)) as engine:
+        with pytest.raises(ScorerFailed) as caught:
+            await engine.score(ask("good", "bad", "good too"))
+        scores = await engine.score(ask("good"))
+    assert caught.value.__cause__ is error
+    assert "secret" not in str(caught.value)
+    assert len(scores.documents) == 1
+
+
+async def test_prefetching_what_the_model_cannot_read_hurts_nobody():
+    with engine_of(Broken(RuntimeError())) as engine:
+        engine.prefetch(ask("bad"))
+        assert len((await engine.score(ask("good"))).documents) == 1
+
+
+async def test_an_answer_of_nan_is_a_failure_and_is_not_remembered():
+    with engine_of(Nan()) as engine:
+        for _ in range(2):
+            with pytest.raises(ScorerFailed):
+                await engine.score(ask("one two three"))
+        assert len((await engine.score(ask("one two"))).documents) == 1
+
+
+async def test_a_model_that_cannot_be_loaded_is_told_to_who_waits_for_it():
+    def load():
+        raise PolicyError("no such model")
+
+    engine = Engine(load, VectorMemo())
+    engine.start()
+    with pytest.raises(PolicyError, match="no such model"):
+        await engine.wait_ready()
+    assert not engine.ready()
+    with pytest.raises(Overloaded):
+        await engine.score(ask("one"))
+    engine.close()
+
+
+async def test_before_the_model_is_loaded_requests_are_refused_and_nothing_waits():
+    loading = threading.Event()
+
+    def load():
+        assert loading.wait(SOON_S)
+        return HashScorer()
+
+    engine = Engine(load, VectorMemo())
+    engine.start()
+    with pytest.raises(Overloaded):
+        await engine.score(ask("one"))
+    engine.prefetch(ask("one"))
+    assert (engine.ready(), engine.revision, engine.predict_s(ask("one"))) == (False, "", 0.0)
+    loading.set()
+    await engine.wait_ready()
+    assert (engine.ready(), engine.revision) == (True, "hash/1")
+    assert len((await engine.score(ask("one"))).documents) == 1
+    engine.close()
+
+
+async def test_closing_fails_those_who_wait_and_ends_the_threads():
+    scorer = Gated()
+    engine = Engine(lambda: scorer, VectorMemo(), threads=2)
+    engine.start()
+    await engine.wait_ready()
+    scorer.arm()
+    tasks = [asyncio.create_task(engine.score(ask(text))) for text in ("a", "b c", "d e f")]
+    await until_arrived(scorer)
+    await until_arrived(scorer)
+    closing = asyncio.create_task(asyncio.to_thread(engine.close, SOON_S))
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [ScorerFailed] * 3
+    scorer.open()
+    await closing
+    assert not any(thread.is_alive() for thread in engine._threads)
+    with pytest.raises(Overloaded):
+        await engine.score(ask("one"))
+
+
+async def test_a_model_that_hangs_does_not_hold_up_closing():
+    scorer = Gated()
+    engine = Engine(lambda: scorer, VectorMemo())
+    engine.start()
+    await engine.wait_ready()
+    scorer.arm()
+    task = asyncio.create_task(engine.score(ask("one")))
+    await until_arrived(scorer)
+    await asyncio.to_thread(engine.close, 0.01)
+    with pytest.raises(ScorerFailed):
+        await task
+    scorer.open()
+
+
+async def test_prediction_grows_with_what_is_missing_and_what_waits():
+    scorer = Gated()
+    with engine_of(scorer) as engine:
+        small, large = ask("one two three"), whale(50)
+        alone = engine.predict_s(small)
+        assert 0 < alone < engine.predict_s(large)
+        task = asyncio.create_task(engine.score(large))
+        await until_arrived(scorer)
+        queued = asyncio.create_task(engine.score(whale(20)))
+        await asyncio.sleep(0)
+        assert alone < engine.predict_s(small) < engine.predict_s(large)
+        scorer.open()
+        await asyncio.gather(task, queued)
+        await engine.score(small)
+        assert engine.predict_s(small) == 0.0
+
+
+async def test_many_at_once_get_what_they_asked_for():
+    scorer = HashScorer()
+    requests = [ask(*(f"text {i} {j} " * (j * 9) for j in range(4))) for i in range(40)]
+    with engine_of(scorer, threads=4) as engine:
+        answers = await asyncio.gather(*(engine.score(request) for request in requests))
+    for request, scores in zip(requests, answers, strict=True):
+        for found, expected in zip(
+            scores.documents, scorer.embed_documents(request.documents), strict=True
+        ):
+            assert np.array_equal(found.units, expected.units)
+
+
+def test_the_first_measurement_replaces_the_guess_and_later_ones_are_smoothed():
+    pace = Pace(1.0)
+    pace.measured(100, 1.0)
+    assert pace.s_per_token == pytest.approx(0.01)
+    pace.measured(4096, 4096 * 0.03)
+    assert pace.s_per_token == pytest.approx(0.02)
+    pace.measured(0, 5.0)
+    assert pace.s_per_token == pytest.approx(0.02)
