@@ -1,0 +1,216 @@
+"""The commands and their options.
+
+Each command imports what it needs when it runs: ``laconic --help`` loads neither a model nor a
+server.  Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+"""
+# ruff: noqa: PLC0415, PLR0913 - imports inside keep `--help` quick; an option is an argument
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import proxy
+from proxy.errors import LaconicError
+
+if TYPE_CHECKING:
+    from proxy.settings import Settings
+
+
+class _Commands(TyperGroup):
+    """Says what is wrong in one place: our errors are sentences for people, not tracebacks."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; a LaconicError ends it with exit code 2."""
+        try:
+            return super().invoke(ctx)
+        except LaconicError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    name="laconic",
+    cls=_Commands,
+    help="A transparent proxy that compresses prompts for OpenAI-compatible APIs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class By(StrEnum):
+    """What a report has one row per."""
+
+    ROUTE = "route"
+    POLICY = "policy"
+    MODEL = "model"
+    DAY = "day"
+    REASON = "reason"
+
+
+PoliciesOption = Annotated[
+    str | None,
+    typer.Option("--policies", metavar="DIR", help="Policy files laid over the shipped ones."),
+]
+LedgerOption = Annotated[
+    str | None,
+    typer.Option("--ledger", "--ledger-path", metavar="FILE", help="The ledger; `none` for none."),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(help="The encoder: `embedded`, a Hugging Face name or a local folder."),
+]
+ThreadsOption = Annotated[str | None, typer.Option(help="Threads that the model may use.")]
+
+
+@app.command()
+def serve(
+    *,
+    upstream: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where requests go, with or without /v1.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[str | None, typer.Option(help="Port to listen on.")] = None,
+    policies: PoliciesOption = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Policy where no route matches.")
+    ] = None,
+    ledger: LedgerOption = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
+    model: ModelOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Run the proxy.
+
+    What is not given comes from the LACONIC_* variables (docs/settings.md), then from defaults.
+    """
+    settings = _settings(
+        upstream=upstream,
+        host=host,
+        port=port,
+        policies=policies,
+        policy=policy,
+        ledger_path=ledger,
+        log_level=log_level,
+        log_format=log_format,
+        model=model,
+        threads=threads,
+    )
+    from proxy.app import run
+
+    run(settings)
+
+
+@app.command()
+def check(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="[DIR | FILES]", help="Policy files.")
+    ] = None,
+    *,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of policy files instead.")
+    ] = False,
+) -> None:
+    """Say what is wrong with policy files: `file:line: key.path: found, wanted`.
+
+    Without an argument: the LACONIC_* variables, and the directory that they name.
+    """
+    from proxy.cli import checking
+
+    if schema:
+        typer.echo(checking.schema())
+        return
+    places = paths or [p for p in (_settings().policies,) if p is not None]
+    typer.echo(checking.check(places))
+
+
+@app.command()
+def compress(
+    *,
+    policy: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="Policy to apply; without it, routes decide."),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Tokens kept / tokens before, of the context.")
+    ] = None,
+    policies: PoliciesOption = None,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Many: a request body a line, in and out.")
+    ] = False,
+    stats: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the stats lines there, not to stderr."),
+    ] = None,
+    model: ModelOption = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Compress a chat request: body on stdin, compressed body on stdout, stats on stderr."""
+    settings = _settings(policies=policies, model=model, threads=threads, ledger_path="none")
+    from proxy.cli import compressing
+
+    plan = compressing.plan(settings, policy=policy, rate=rate)
+    failed = compressing.run(plan, settings, jsonl=jsonl, stats=stats)
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def report(
+    *,
+    by: Annotated[By, typer.Option(help="One row per what.")] = By.ROUTE,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="A date, an ISO time, or an age such as 7d, 24h, 30m."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
+    ledger: LedgerOption = None,
+) -> None:
+    """Sum up the ledger: what was saved, what passed through, and why."""
+    if as_json and as_csv:
+        raise typer.BadParameter("--json and --csv given, wanted at most one of them")
+    from proxy.cli import reporting
+
+    start = reporting.moment(since) if since else ""
+    found = reporting.read(_settings(ledger_path=ledger).ledger_path, by, start)
+    if as_json:
+        typer.echo(reporting.as_json(found))
+    elif as_csv:
+        typer.echo(reporting.as_csv(found), nl=False)
+    else:
+        reporting.show(found)
+
+
+@app.command()
+def demo(
+    *,
+    question: Annotated[
+        str | None, typer.Option(help="Ask the demo's twenty passages something else.")
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Tokens kept / tokens before, of the context.")
+    ] = 0.25,
+) -> None:
+    """See it work, offline: an OpenAI client, the proxy, and an upstream that reads the prompt."""
+    from proxy.cli import demonstration
+
+    raise typer.Exit(demonstration.run(question, rate))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(proxy.__version__)
+
+
+def _settings(**arguments: object) -> Settings:
+    from proxy.settings import load_settings
+
+    return load_settings(arguments, os.environ)
