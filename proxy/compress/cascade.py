@@ -27,7 +27,7 @@ from proxy.compress.selection import (
     candidates,
     with_neighbours,
 )
-from proxy.policy.schema import FlatRelevance, Policy, Target
+from proxy.policy.schema import FlatRelevance, Policy, Target, WholeText
 from proxy.types import Component, Count, LeafEdit, Piece, Reason, Span, Turn
 
 INSTRUCTION_CHARS = 1_000
@@ -57,17 +57,17 @@ def compress_turn(scene: Scene) -> Steps:
     if idle is not None and not (store.missing and scene.turn.own_question):
         return verbatim(material.before, idle)
 
-    asked, whole = yield from _hear(scene, question)
+    has_text = idle is None
+    asked, whole = yield from _hear(scene, question, has_text=has_text)
     if whole:
-        plain = verbatim(material.before, Reason.WHOLE_TEXT)
-        return replace(plain, restores=idle is not None and bool(store.missing))
+        return replace(verbatim(material.before, Reason.WHOLE_TEXT), restores=not has_text)
 
     recalling = bool(store.missing) and scene.turn.own_question and scene.policy.recall.share > 0
-    own = material.embeddable() if idle is None else ()
+    own = material.embeddable() if has_text else ()
     earlier = store.documents() if recalling else ()
     scores = yield ScoreRequest(documents=(*own, *earlier))
     result = verbatim(material.before, idle)
-    if idle is None:
+    if has_text:
         result = _select(scene, material, asked, scores.documents[: len(own)])
     if recalling:
         chosen = recall.wanted(
@@ -87,14 +87,21 @@ def _nothing_to_select(material: Material, policy: Policy) -> Reason | None:
 
 
 def _hear(
-    scene: Scene, question: str
+    scene: Scene, question: str, *, has_text: bool
 ) -> Generator[ScoreRequest, Scores, tuple[QuestionVectors, bool]]:
-    """Embed the ask, and tell whether its answer needs the whole text."""
+    """Embed the ask, and tell whether its answer needs the whole text.
+
+    An ask without text of its own would restore every turn before it, for good, so it must be
+    sure: "thanks" is no look-up either.
+    """
     instructions = tuple(_clipped(text) for text in scene.turn.instructions)
     scores = yield ScoreRequest(questions=(question, *instructions))
     asked, *instructed = scores.questions
     ask = whole_text_score(question, asked, instructions, instructed)
-    return asked, needs_whole_text(ask, scene.policy.whole_text)
+    choice = scene.policy.whole_text
+    if choice is WholeText.SAFE and not has_text:
+        choice = WholeText.SURE
+    return asked, needs_whole_text(ask, choice)
 
 
 def _clipped(instruction: str) -> str:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 K1 = 1.2
 B = 0.75
+GRAM_SHARE = 0.5
+"""Weight of the character n-grams beside the words."""
+
 _WORD = re.compile(r"\w+")
 _SHIFT = np.uint64(21)  # a code point has 21 bits
 
@@ -29,7 +32,9 @@ def bm25(question: str, units: Sequence[str]) -> NDArray[np.float64]:
     """
     if not units:
         return np.zeros(0)
-    return _score(*_word_counts(question, units)) + 0.5 * _score(*_gram_counts(question, units))
+    return _score(*_word_counts(question, units)) + GRAM_SHARE * _score(
+        *_gram_counts(question, units)
+    )
 
 
 Counts = NDArray[np.float64]
