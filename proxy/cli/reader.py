@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _PASSAGE = re.compile(r"^Passage (\d+): (.*)$", re.MULTILINE)
@@ -68,8 +68,8 @@ def read(prompt: str) -> Found:
     if question is None:
         return Found("There is no question in what I was sent.", None)
     candidates = list(_candidates(prompt, question))
-    wanted = _words(question)
-    scored = [(_score(c, wanted, question, candidates), -i) for i, c in enumerate(candidates)]
+    rarity = _rarity(question, candidates)
+    scored = [(_score(c, rarity, question), -i) for i, c in enumerate(candidates)]
     best = max(scored, default=(0.0, 0))
     if best[0] <= 0:
         return Found("I find no answer in what I was sent.", None)
@@ -91,6 +91,7 @@ def _candidates(prompt: str, question: str) -> Iterator[_Candidate]:
     heads = list(_PASSAGE.finditer(prompt))
     if not heads:
         yield from _of_text(prompt, None, "", question)
+        return
     for head, end in zip(heads, [*(h.start() for h in heads[1:]), len(prompt)], strict=True):
         text = prompt[head.end() : end]
         yield from _of_text(text, int(head[1]), head[2], question)
@@ -110,14 +111,16 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(w[:6] for w in _WORD.findall(text.lower()) if w not in _STOP)
 
 
-def _score(
-    candidate: _Candidate, wanted: frozenset[str], question: str, candidates: Sequence[_Candidate]
-) -> float:
-    r"""Sum idf(w) = log(1 + N / df) over the question's words that the sentence or title has."""
+def _rarity(question: str, candidates: Sequence[_Candidate]) -> dict[str, float]:
+    """Return idf(w) = log(1 + N / (1 + df)) of the question's words, over sentences."""
     df = Counter(w for c in candidates for w in c.words)
-    rarity = {w: math.log(1 + len(candidates) / (1 + df[w])) for w in wanted}
-    own = sum(rarity[w] for w in wanted & candidate.words)
-    titled = sum(rarity[w] for w in (wanted & candidate.title) - candidate.words)
+    return {w: math.log(1 + len(candidates) / (1 + df[w])) for w in _words(question)}
+
+
+def _score(candidate: _Candidate, rarity: Mapping[str, float], question: str) -> float:
+    """Sum the rarity of the question's words that the sentence or its title has."""
+    own = sum(rarity[w] for w in rarity.keys() & candidate.words)
+    titled = sum(rarity[w] for w in (rarity.keys() & candidate.title) - candidate.words)
     score = (own + _TITLE_SHARE * titled) / (1 + candidate.length / _PLAIN_LENGTH)
     return score * (1 + _KIND_SHARE * _is_of_the_kind(candidate.found.sentence, question))
 
