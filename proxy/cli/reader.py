@@ -119,8 +119,9 @@ def _rarity(question: str, candidates: Sequence[_Candidate]) -> dict[str, float]
 
 def _score(candidate: _Candidate, rarity: Mapping[str, float], question: str) -> float:
     """Sum the rarity of the question's words that the sentence or its title has."""
-    own = sum(rarity[w] for w in rarity.keys() & candidate.words)
-    titled = sum(rarity[w] for w in (rarity.keys() & candidate.title) - candidate.words)
+    own = sum(rarity[w] for w in sorted(rarity.keys() & candidate.words))
+    shared = (rarity.keys() & candidate.title) - candidate.words
+    titled = sum(rarity[w] for w in sorted(shared))
     score = (own + _TITLE_SHARE * titled) / (1 + candidate.length / _PLAIN_LENGTH)
     return score * (1 + _KIND_SHARE * _is_of_the_kind(candidate.found.sentence, question))
 
