@@ -228,24 +228,29 @@ def _ask_at_the_ends(draft: Draft, *, asked_elsewhere: bool) -> _Asked:
     """Decide the asks that stand open, and say what they ask for."""
     asks = [i for i in draft.prose() if draft.made[i] and draft.made[i].component is _QUESTION]  # type: ignore[union-attr]
     loose = draft.open()
+    ends = _ends(draft)
     for i in loose:
         block, heard = draft.blocks[i], draft.heard(i)
         if block.kind in _DATA or block.head or block.heading:
             continue
-        if heard.voice is Voice.QUESTION:
+        titled = i > 0 and draft.blocks[i - 1].heading and heard.size > _BURIED
+        if heard.voice is Voice.QUESTION and (i in ends or heard.asks) and not titled:
             draft.set(i, _QUESTION, "ask")
             asks.append(i)
         elif block.intro:
             draft.set(i, _INSTRUCTION, "introduction")
             asks.append(i)
-        elif heard.voice is Voice.COMMAND:
+        elif heard.voice is Voice.COMMAND and not titled and (
+            i in ends or (heard.imperative and heard.size <= _BURIED)
+        ):
             draft.set(i, _INSTRUCTION, "command")
             asks.append(i)
     heard_asks = [draft.heard(i) for i in asks]
     declared = any(b.zone.label is Label.INSTRUCTION and b.mark is None for b in draft.blocks)
     comprehends = any(h.comprehends for h in heard_asks)
-    if not comprehends and not asked_elsewhere and not draft.system:
-        comprehends = _short_ask(draft, loose)
+    at_an_end = any(i in ends and draft.heard(i).comprehends for i in asks)
+    if not at_an_end and not asked_elsewhere and not draft.system:
+        comprehends = _short_ask(draft, loose) or comprehends
     return _Asked(
         any=bool(asks) or comprehends or asked_elsewhere or declared,
         cue=any(h.cue for h in heard_asks) or asked_elsewhere and not draft.system,
@@ -254,20 +259,39 @@ def _ask_at_the_ends(draft: Draft, *, asked_elsewhere: bool) -> _Asked:
     )
 
 
+def _ends(draft: Draft) -> frozenset[int]:
+    """Return the blocks at either end of a message, and the asks that continue them inwards."""
+    prose = draft.prose()
+    ends = {*prose[:1], *prose[-1:]}
+    for order in (prose, prose[::-1]):
+        for i in order:
+            if draft.blocks[i].kind in _DATA or draft.heard(i).voice not in _STRONG:
+                break
+            ends.add(i)
+    return frozenset(ends)
+
+
 def _short_ask(draft: Draft, loose: Sequence[int]) -> bool:
     """Where nothing else asks: take the last, or else the first, short paragraph for the ask."""
     prose = draft.prose()
-    for i in (prose[-1:] + prose[:1]) if len(prose) > 1 else []:
-        block = draft.blocks[i]
-        if i not in loose and (block.zone.closed or block.zone.label is not Label.CONTEXT):
-            continue
-        if block.head or block.heading or block.kind in _DATA or draft.made[i] is not None:
-            continue
-        heard = draft.heard(i)
-        if heard.voice in {Voice.SHORT, Voice.QUESTION} or (heard.size <= 250 and i == prose[-1]):
-            draft.set(i, _QUESTION, "short")
-            return True
+    if len(prose) < 2:
+        return False
+    ends = [i for i in (prose[-1], prose[0]) if _may_ask(draft, i, loose)]
+    short = [i for i in ends if draft.heard(i).voice in {Voice.SHORT, Voice.QUESTION}]
+    brief = [i for i in ends if draft.heard(i).size <= _BURIED]
+    for i in short + brief[:1]:
+        draft.set(i, _QUESTION, "short")
+        return True
     return False
+
+
+def _may_ask(draft: Draft, index: int, loose: Sequence[int]) -> bool:
+    block = draft.blocks[index]
+    if index not in loose and (block.zone.closed or block.zone.label is not Label.CONTEXT):
+        return False
+    titled = index > 0 and draft.blocks[index - 1].heading
+    taken = draft.made[index] is not None
+    return not (block.head or block.heading or titled or taken or block.kind in _DATA)
 
 
 def _labelled_contexts(draft: Draft, *, asked: _Asked) -> None:
@@ -403,16 +427,27 @@ def _data(draft: Draft, *, asked: _Asked) -> None:
 
 def _passages(draft: Draft, *, asked: _Asked) -> None:
     """Take runs of paragraphs that speak like a document for context."""
-    run: list[int] = []
-    for i in [*draft.prose(), -1]:
-        loose = i >= 0 and draft.made[i] is None
-        if loose:
-            run.append(i)
-            continue
-        if run and asked.any and _is_document(draft, run, asked):
-            for j in run:
-                draft.set(j, _CONTEXT, "passage")
-        run = []
+    runs: list[list[int]] = []
+    previous = -2
+    prose = draft.prose()
+    for place, i in enumerate(prose):
+        if draft.made[i] is None:
+            if previous == place - 1:
+                runs[-1].append(i)
+            else:
+                runs.append([i])
+            previous = place
+    loose = [i for run in runs for i in run]
+    if not loose or not asked.any or not _is_document(draft, loose, asked):
+        return
+    for run in runs:
+        inside = run[0] != prose[0] and run[-1] != prose[-1]
+        told = any(draft.heard(i).voice in {Voice.PASSAGE, Voice.PERSONAL} for i in run)
+        if inside or told:
+            for i in run:
+                edge = i in (prose[0], prose[-1]) and draft.heard(i).voice is Voice.SHORT
+                if not edge or draft.blocks[i].heading:
+                    draft.set(i, _CONTEXT, "passage")
 
 
 def _is_document(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
@@ -424,7 +459,7 @@ def _is_document(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
     }
     listed = sum(sizes[i] for i in run if draft.blocks[i].kind is Kind.LIST)
     addressed = sum(sizes[i] for i in run if draft.heard(i).addressed and draft.heard(i).directed)
-    if addressed > 0.3 * total:
+    if addressed > 0.5 * total:
         return False
     if draft.system:
         passages = of[Voice.PASSAGE] - listed

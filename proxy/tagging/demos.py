@@ -93,10 +93,11 @@ def _opener(names: list[str], closer: str | None) -> str | None:
         known = words.LABELS.get(names[-1])
         return None if known is Label.ANSWER else names[-1]
     before = len(names) - 2 - names[:-1][::-1].index(closer)
-    for name in names[before + 1 : -1]:
-        if name in names[:before]:
-            return name
-    return None
+    asked = {Label.QUESTION, Label.INPUT, Label.CONTEXT}
+    between = [name for name in names[before + 1 : -1] if name in names[:before]]
+    known = [name for name in between if words.LABELS.get(name) in asked]
+    even = [name for name in between if abs(names.count(name) - names.count(closer)) <= 1]
+    return next(iter(known + even), None)
 
 
 def _usual_closer(names: list[str], items: list[int]) -> str | None:

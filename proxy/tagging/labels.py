@@ -49,7 +49,7 @@ class Announcement:
 def meaning(name: str) -> Label | None:
     """Return what a label's name announces: ``customer email`` -> context."""
     parts = [p.lower().replace("’", "'") for p in _PART.findall(name)]
-    if not parts or len(parts) > 6:
+    if not parts or len(parts) > 6 or name[:1].isdigit():
         return None
     if len(parts) == 1 and parts[0] not in words.LABELS:
         # Scripts without spaces: the end of the name is its noun.

@@ -144,6 +144,7 @@ class _Lines:
         self.after = zone  # what a zone of one paragraph gives way to
         self.paragraph: list[Span] = []
         self.head = False
+        self.last = start + len(self.text[start:end].rstrip())
 
     def read(self) -> Zone:
         """Add the stretch's blocks; return the zone that holds at its end."""
@@ -155,7 +156,7 @@ class _Lines:
             span = Span(found.start(), found.start() + len(line))
             fresh = self.text.count("\n", before, span.start) >= 2 or before == self.start
             if fresh:
-                self._flush()
+                self._flush(fresh=True)
             skip = self._line(span, line, fresh=fresh)
             before = max(span.end, skip)
         self._flush()
@@ -214,8 +215,10 @@ class _Lines:
             return False
         number = numbered_head(line)
         if number is None:
-            long_item = len(line) >= _NUMBERED_DOC and _ITEM.match(line)
-            if not long_item or hear(line).voice not in {Voice.PASSAGE, Voice.PERSONAL}:
+            if len(line) < _NUMBERED_DOC or not _ITEM.match(line):
+                return False
+            speaks = hear(line).voice in {Voice.COMMAND, Voice.QUESTION}
+            if speaks and self.zone.rule != "document":
                 return False
         elif line[0] in "[(【" and line[1:2].isdigit() and 8 < len(line) < 60:
             return False  # a footnote, an option, a reference
@@ -286,12 +289,14 @@ class _Lines:
 
     def _introduction(self, line: str) -> None:
         """Let a sentence that ends in a colon announce what follows it."""
-        if self.zone.closed or len(line) > 400:
+        if self.zone.closed or len(line) > 300:
             return
         label = _introduced(line)
         if label is None:
             return
         heard = hear(line)
+        if heard.voice is Voice.PASSAGE and heard.size > 120:
+            return  # a document that goes on to quote
         if self.zone.label is Label.CONTEXT and not (
             heard.directed and heard.voice in {Voice.COMMAND, Voice.QUESTION}
         ):
@@ -299,12 +304,19 @@ class _Lines:
         self._flush(intro=True)
         self.zone = self.after = Zone(label, "introduction", weak=True)
 
-    def _flush(self, *, intro: bool = False) -> None:
+    def _flush(self, *, intro: bool = False, fresh: bool = False) -> None:
         """End the paragraph: cut it into blocks and add them."""
         if self.paragraph:
             spans, self.paragraph = self.paragraph, []
             head, self.head = self.head, False
-            pieces = [spans] if self.zone.closed else list(_cut(self.text, spans))
+            # A blank line inside leaves only what speaks to the model to be cut off.
+            opens = not self.reader.blocks or self.reader.blocks[-1].mark is not None
+            ends = not fresh or spans[-1].end >= self.last
+            pieces = (
+                [spans]
+                if self.zone.closed
+                else list(_cut(self.text, spans, opens=opens, ends=ends))
+            )
             for number, piece in enumerate(pieces):
                 lines = [self.text[s.start : s.end] for s in piece[:200]]
                 self._add(
@@ -355,7 +367,7 @@ def _introduced(line: str) -> Label | None:
     return None
 
 
-def _cut(text: str, spans: list[Span]) -> Iterator[list[Span]]:
+def _cut(text: str, spans: list[Span], *, opens: bool, ends: bool) -> Iterator[list[Span]]:
     """Cut a paragraph where its kind changes and where its first or last lines are asks."""
     first, last = 0, len(spans)
     lines = [text[s.start : s.end] for s in spans[:400]]
@@ -368,14 +380,16 @@ def _cut(text: str, spans: list[Span]) -> Iterator[list[Span]]:
             yield from ([span] for span in spans[:prose])
             yield spans[prose:]
             return
-    while first < min(_PEEL, len(lines) - 1) and _asks_alone(lines[first], lines[first + 1]):
+    while first < min(_PEEL, len(lines) - 1) and _asks_alone(
+        lines[first], lines[first + 1], opens=opens
+    ):
         yield [spans[first]]
         first += 1
     tail = []
     while last - first > 1 and len(tail) < _PEEL:
         line = text[spans[last - 1].start : spans[last - 1].end]
         above = text[spans[last - 2].start : spans[last - 2].end]
-        if not _asks_after(line, above):
+        if not _asks_after(line, above, ends=ends):
             break
         tail.append([spans[last - 1]])
         last -= 1
@@ -396,20 +410,29 @@ def _prose_before(lines: list[str]) -> int:
     return 0
 
 
-def _asks_alone(line: str, below: str) -> bool:
+def _asks_alone(line: str, below: str, *, opens: bool) -> bool:
     """Tell whether a paragraph's first line is an ask that ends on its line."""
-    if len(line) > 400 or not line.rstrip("*_ \"'”").endswith((".", "?", "!", ":", "。", "？", "！", "：", "؟", "।")):
-        starts = below[:1].isupper() or not below[:1].isalpha()
-        return starts and len(line) <= 160 and len(below) > _WRAPPED and hear(line).voice is Voice.QUESTION
-    return hear(line).voice in {Voice.QUESTION, Voice.COMMAND}
+    heard = hear(line)
+    if len(line) > 400 or heard.voice not in {Voice.QUESTION, Voice.COMMAND}:
+        return False
+    if not opens and not heard.directed:
+        return False
+    if line.rstrip(_QUOTES).endswith(_STOPS):
+        return True
+    starts = below[:1].isupper() or not below[:1].isalpha()
+    return starts and len(line) <= 160 and len(below) > _WRAPPED
 
 
-def _asks_after(line: str, above: str) -> bool:
+def _asks_after(line: str, above: str, *, ends: bool) -> bool:
     """Tell whether a paragraph's last line is an ask that does not continue the line above."""
-    ended = above.rstrip("*_ \"'”)").endswith((".", "?", "!", ":", "。", "？", "！", "：", "؟", "।", ";", "…"))
+    ended = above.rstrip(_QUOTES).endswith(_STOPS)
     if not ended and len(above) <= _WRAPPED and not _LISTED.match(above):
         return False
-    return len(line) <= 400 and hear(line).voice in {Voice.QUESTION, Voice.COMMAND}
+    heard = hear(line)
+    asks = len(line) <= 400 and heard.voice in {Voice.QUESTION, Voice.COMMAND}
+    return asks and (ends or heard.directed)
 
 
+_QUOTES = "*_ \"'”)"
+_STOPS = (".", "?", "!", ":", "。", "？", "！", "：", "؟", "।", ";", "…")
 _LISTED = re.compile(r"(?:[-*•]|\d{1,3}[.)]|\[\d)")

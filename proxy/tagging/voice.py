@@ -12,16 +12,17 @@ from enum import Enum, auto
 
 from proxy.tagging import words
 
-_SAMPLE = 1500  # characters looked at from the start of a paragraph
-_TAIL = 300  # and from its end
+_SAMPLE = 800  # characters looked at from the start of a paragraph
+_TAIL = 200  # and from its end
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _QUOTED = re.compile(
     r"\"[^\"\n]{1,400}\"|“[^”\n]{1,400}”|«[^»\n]{1,400}»|„[^“\n]{1,400}“|「[^」\n]{1,400}」"
 )
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_CLAUSE = re.compile(r"[,،，][ \t]*(?:then |please )?([^\W\d_]+)")
 _SENTENCE = re.compile(r"[.!?](?=\s|$)|[。！？।]")
 _CLOSERS = "\"'”’»)]*_` \t\r\n"
-_OPENERS = "\"'“‘«([*_`¿¡>-•+ \t\ufeff"
+_OPENERS = "\u200e\u200f\"'“‘«([*_`¿¡>-•+ \t\ufeff"
 
 
 class Voice(Enum):
@@ -48,9 +49,9 @@ class Paragraph:
     directed: bool
     addressed: bool  # says "you" or "please"
     personal: bool  # says "I"
+    imperative: bool  # opens with a command, or says who it speaks to
     comprehends: bool  # asks for something that is done on a given text
     cue: bool  # points at a text given elsewhere
-    above: bool  # and that text precedes
     colon: bool  # ends by announcing what follows
 
 
@@ -66,11 +67,13 @@ def hear(text: str) -> Paragraph:
     directed = words.MODEL_WORDS.search(spoken) is not None
     personal = len(words.FIRST_PERSON.findall(spoken)) >= max(1, sentences / 4)
     addressed = words.SECOND_PERSON.search(spoken) is not None
-    commands = _commands(opening, body, directed=directed)
+    commands = _commands(opening, body)
     voice = _voice(
-        body, spoken, size, opening, asks=asks, commands=commands, directed=directed and addressed,
+        body, spoken, size, opening, asks=asks, commands=commands, directed=directed,
         personal=personal,
     )
+    asking = voice in {Voice.QUESTION, Voice.COMMAND}
+    cue = asking and words.CUE.search(sample) is not None
     return Paragraph(
         voice=voice,
         size=size,
@@ -78,9 +81,11 @@ def hear(text: str) -> Paragraph:
         directed=directed,
         addressed=addressed,
         personal=personal,
-        comprehends=voice is Voice.QUESTION or _comprehends(opening, sample),
-        cue=words.CUE.search(sample) is not None,
-        above=words.ABOVE.search(sample) is not None,
+        imperative=commands or words.STRONG_ADDRESS.search(spoken) is not None,
+        comprehends=voice is Voice.QUESTION
+        or cue
+        or (voice is Voice.COMMAND and _on_a_text(opening)),
+        cue=cue,
         colon=text.rstrip(" \t\r\n*_").endswith((":", "：")),
     )
 
@@ -101,21 +106,24 @@ def _ends_as_question(text: str, body: str, size: float) -> bool:
     return size <= 160 and bare.endswith(("吗", "嗎", "呢", "か"))
 
 
-def _commands(opening: tuple[str, ...], body: str, *, directed: bool) -> bool:
-    first = opening[0] if opening else ""
-    if first in words.COMPREHEND or first in words.COMMAND:
+def _commands(opening: tuple[str, ...], body: str) -> bool:
+    """Tell whether a paragraph opens with a verb that tells somebody to do something."""
+    if opening[:1] and (opening[0] in words.COMPREHEND or opening[0] in words.COMMAND):
+        return opening[1:2] == () or opening[1] not in words.NOT_COMMANDS
+    if opening[:2] == ("do", "not"):
         return True
-    if directed and first in words.OPENERS:
-        return True
-    return bool(
-        words.IMPERATIVE_START.match(body) or words.IMPERATIVE_END.search(body[-40:])
-    )
+    if opening[:1] and opening[0] in words.OPENERS:
+        return any(_verb(m.group(1)) for m in _CLAUSE.finditer(body[:300]))
+    return bool(words.IMPERATIVE_START.match(body) or words.IMPERATIVE_END.search(body[-40:]))
 
 
-def _comprehends(opening: tuple[str, ...], sample: str) -> bool:
-    if opening and opening[0] in words.COMPREHEND:
-        return True
-    return words.CUE.search(sample) is not None
+def _on_a_text(opening: tuple[str, ...]) -> bool:
+    """Tell whether a command asks for something that is done on a text, as far as its verb says."""
+    return not opening or opening[0] in words.COMPREHEND or opening[0] not in words.COMMAND
+
+
+def _verb(word: str) -> bool:
+    return word.lower() in words.COMPREHEND or word.lower() in words.COMMAND
 
 
 def _voice(  # noqa: PLR0911 - a decision list, first rule that holds
@@ -138,7 +146,7 @@ def _voice(  # noqa: PLR0911 - a decision list, first rule that holds
         return Voice.COMMAND
     if commands and (size <= 200 or (directed and size <= 1500)):
         return Voice.COMMAND
-    if directed and size <= 400:
+    if size <= 400 and words.ANSWERING.search(spoken) and words.MODAL.search(spoken):
         return Voice.COMMAND
     if personal:
         return Voice.PERSONAL
@@ -148,4 +156,7 @@ def _voice(  # noqa: PLR0911 - a decision list, first rule that holds
 
 
 def _wonders(first: str, body: str) -> bool:
+    titled = [word[0].isupper() for word in body.split() if word[0].isalpha() and len(word) > 3]
+    if len(titled) >= 2 and all(titled) and not body.isupper():
+        return False  # "How to Train Your Dragon" is a title
     return first in words.WH or words.WH_INSIDE.search(body) is not None

@@ -85,7 +85,7 @@ LABELS: dict[str, Label] = {word: label for label, words in _NOUNS.items() for w
 FILLERS = _words("""
     the a an my your user users user's our customer customer's client retrieved relevant given provided
     original following here is are was current additional supporting search meeting below above new
-    full this these that of for and or in from with as actual final main product job candidate
+    full this these that as actual final main product job candidate
     company legal medical patient support server error system stack chat database output input raw
     background context next last first more some all other external related web knowledge base
     el la los las de del der die das den le les des du o os as il lo gli i usuario""")
@@ -109,6 +109,7 @@ COMPREHEND = _words("""
     suggest recommend read check verify discuss interpret annotate tag transcribe
     calculate compute solve predict draft reply respond debug refactor optimize optimise edit
     improve assess judge match choose select pick
+    nombra nombre diga di menciona nenne nomme cite nommez cita nomina أعط عدد سم
     resume resuma resumir resúmeme responde responda contesta explica explique extrae extraiga traduce
     traduzca enumera indica señala encuentra
     fasse beantworte erkläre übersetze nenne finde liste extrahiere analysiere antworte antworten
@@ -122,7 +123,7 @@ COMPREHEND = _words("""
 """First words of an ask about a text that is given."""
 
 COMMAND = _words("""
-    use keep do don't dont never always only ensure make avoid include exclude be provide return
+    use keep don't dont never always only ensure make avoid include exclude be provide return
     output write create generate compose design build develop implement act assume imagine pretend
     consider remember follow think ignore limit format start begin end stop say speak base rely
     refer stick refuse report present mention add remove please put leave respect help note let's
@@ -135,6 +136,15 @@ COMMAND = _words("""
     используй используйте напиши напишите дай дайте не пиши пишите избегай
     اكتب استخدم قدم لا تجنب أعط""")
 """First words of other commands to the model."""
+
+NOT_COMMANDS = _words("of is was are were has had and or")
+"""Second words after which the first is a noun: "Use of force is ..."."""
+
+MODAL = re.compile(
+    r"\b(?:must|should|shall|need to|do not|don't|never|always|only|please|debe\\w*|muss|müssen|doit|deve"
+    r"|должен|должн\w*)\b|必须|不要|只",
+    re.IGNORECASE,
+)
 
 POLITE = _words("""
     please now then also finally next first kindly so and but bitte por favor veuillez пожалуйста
@@ -170,6 +180,14 @@ MODEL_WORDS = re.compile(
 )
 """Words about answering: they mark text that talks to the model."""
 
+ANSWERING = re.compile(
+    r"\b(?:answers?|respond|responses?|repl(?:y|ies)|cite|cited|citations?|output|json|markdown|bullet points?"
+    r"|summary|preamble|respuestas?|antwort\w*|réponses?|respostas?|risposte?|ответ\w*|الإجابة|उत्तर)\b"
+    r"|回答|答案|答え",
+    re.IGNORECASE,
+)
+"""The words among them that no document uses of itself."""
+
 STRONG_ADDRESS = re.compile(
     r"\b(?:you are an? |you will be |you must|you should|your (?:task|job|role|goal|answer|response|output)"
     r"|the user|the assistant|helpful assistant|do not (?:use|make|mention|include|answer|add|reveal|invent|guess)"
@@ -190,7 +208,7 @@ FIRST_PERSON = re.compile(
 
 SECOND_PERSON = re.compile(
     r"\b(?:you|your|yours|you're|please|usted|tú|tu|du|dein|deine|sie|ihre|vous|votre|você|seu"
-    r"|ты|вы|ваш|твой|пожалуйста|आप|आपका|कृपया|أنت)\b|你|您|请|請|あなた|ください",
+    r"|ты|вы|ваш|твой|пожалуйста|आप|आपका|कृपया|أنت)\b|你|您|(?<![申邀聘])请(?!求)|あなた|ください",
     re.IGNORECASE,
 )
 
