@@ -221,6 +221,25 @@ async def test_expect_continue_is_answered_here():
     assert far.last.get("expect") is None
 
 
+async def test_an_upgrade_that_is_not_tunnelled_is_an_ordinary_request():
+    headers = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
+    script = replies(426, b"no")
+    async with upstream(script) as far, house(far) as home, connected(home.port) as wire:
+        for _ in range(2):  # the connection is still in step afterwards
+            await wire.send(request_bytes("GET", "/v1/realtime?model=m", None, headers))
+            got = await read_message(wire, answers="GET")
+            assert (got.status, got.body) == (426, b"no")
+    assert far.last.names() == ["Host", "Sec-WebSocket-Version"]
+
+
+@pytest.mark.parametrize("line", ["OPTIONS *", "CONNECT evil.example:443"])
+async def test_a_target_that_is_no_path_goes_nowhere(line):
+    async with upstream() as far, house(far) as home, connected(home.port) as wire:
+        await wire.send(f"{line} HTTP/1.1\r\nHost: evil.example\r\n\r\n".encode())
+        got = await read_message(wire, answers="GET")
+    assert (got.status, got.get("x-laconic-origin"), far.seen) == (404, "proxy", [])
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -267,6 +286,13 @@ async def test_nothing_is_added_to_a_bare_answer():
     async with upstream(script) as far, house(far) as home:
         got = await call(home.port, "GET", "/v1/x")
     assert got.names() == ["Content-Length", "x-laconic-request-id"]
+
+
+async def test_header_bytes_beyond_ascii_pass_where_they_are_utf_8():
+    script = replies(200, headers=[("X-L", "caf\u00e9 \udce9")])
+    async with upstream(script) as far, house(far) as home:
+        got = await call(home.port, "GET", "/v1/x", None, [("X-L", "\u4f60 \udce9!")])
+    assert (far.last.get("x-l"), got.get("x-l")) == ("\u4f60 !", "caf\u00e9 ")
 
 
 async def test_headers_of_the_connection_stay_with_the_connection():

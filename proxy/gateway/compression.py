@@ -33,7 +33,7 @@ from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection, ap
 from proxy.types import Mode, Outcome, Reason, Request
 from proxy.wire import Unparsed, decode_body, parse_chat, splice
 
-_INLINE_BYTES = 16 * 1024  # below, handing the work to a thread costs more than it saves
+_INLINE_BYTES = 2 * 1024  # below, handing the work to a thread costs more than it saves
 
 Result = TypeVar("Result")
 Steps: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
