@@ -167,7 +167,7 @@ class Turn:
 class Mark(StrEnum):
     """The only text that Laconic ever inserts (law 3)."""
 
-    RECALL_HEADING = "[Earlier passages that bear on this question]\n"
+    RECALL_HEADING = "[From above]\n"
     RECALL_END = "\n\n"
     GAP = " "
     NEWLINE = "\n"

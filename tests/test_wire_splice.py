@@ -207,7 +207,7 @@ def test_a_worked_example():
     cut = LeafEdit(Address(0, 0), (Span(0, 4), Span(10, 14), Mark.NEWLINE, Span(14, 18)))
     assert contents_of(splice(request, [edit, cut])) == [
         r'"caf\u00e9 é\/😀\n end"',
-        r'"[Earlier passages that bear on this question]\n\u00e9 \ud83d\ude00\n\nnew \" \""',
+        r'"[From above]\n\u00e9 \ud83d\ude00\n\nnew \" \""',
     ]
 
 

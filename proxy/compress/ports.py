@@ -79,10 +79,14 @@ class QuestionVectors:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """What a method wants embedded.  Either part may be empty."""
+    """What a method wants embedded.  Either part may be empty.
+
+    ``turn`` is the turn it is for: each turn has a deadline of its own.
+    """
 
     documents: tuple[Document, ...] = ()
     questions: tuple[str, ...] = field(default=(), repr=False)
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)

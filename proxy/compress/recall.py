@@ -20,8 +20,8 @@ from proxy.compress.relevance import rate_units
 from proxy.compress.result import TurnResult
 from proxy.types import Address, Mark, Piece, Quote, Span, Turn
 
-STANDING = 0.5
-"""A unit comes back where it stands at least half-way from the middle of all units to the best."""
+STANDING = 0.8
+"""A unit comes back where it stands at least this far from the middle of all units to the best."""
 SIMILARITY = 0.15
 """Nothing comes back where even the best unit is less similar than this: the turn is about
 something else."""

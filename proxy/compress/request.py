@@ -81,7 +81,7 @@ def _remembered(
     try:
         ask = next(steps)
         while True:
-            scores = yield ask
+            scores = yield replace(ask, turn=scene.turn.index)
             scored += scores.timings.scored_tokens
             ask = steps.send(scores)
     except StopIteration as done:

@@ -33,6 +33,7 @@ from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection, ap
 from proxy.types import Mode, Outcome, Reason, Request
 from proxy.wire import Unparsed, decode_body, parse_chat, splice
 
+_MOST_DEADLINES = 10  # a request waits at most this often for as long as one turn may
 _INLINE_BYTES = 2 * 1024  # below, handing the work to a thread costs more than it saves
 
 Result = TypeVar("Result")
@@ -198,13 +199,20 @@ class _Drive:
     model_ms: float = 0.0
 
     async def to_end(self, steps: Steps, deadline_s: float) -> Compressed:
-        """Return what the method returns; raises what it and ``work`` raise."""
-        until_s = asyncio.get_running_loop().time() + deadline_s
+        """Return what the method returns; raises what it and ``work`` raise.
+
+        Every turn has the whole deadline: after a restart a long conversation is scored anew, and
+        would lose its cached prefix if its turns had to share one.
+        """
+        now_s = asyncio.get_running_loop().time
+        turn, until_s, last_s = -1, 0.0, now_s() + _MOST_DEADLINES * deadline_s
         move: Callable[[], ScoreRequest] = partial(next, steps)
         while True:
             asked = await self.work(partial(_advance, move))
             if isinstance(asked, Compressed):
                 return asked
+            if asked.turn != turn:
+                turn, until_s = asked.turn, min(now_s() + deadline_s, last_s)
             try:
                 scores = await self._scores(asked, until_s)
             except CompressionError as error:
