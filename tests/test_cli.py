@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 import proxy
 from proxy.cli.commands import app
+from proxy.cli.compressing import plan
 from proxy.ledger import LedgerEntry, SqliteSink, outcome_fields
+from proxy.settings import Settings
 from proxy.types import Component, Count, Mode, Outcome, Reason
 
 ENTRY = LedgerEntry(
@@ -298,13 +300,24 @@ def test_jsonl_keeps_order_bad_lines_and_line_endings(tmp_path, compressed):
     assert done.stderr == b""
 
 
-def test_policy_may_be_a_file(tmp_path):
+@pytest.mark.parametrize(("text", "name"), [("name: quiet\nmode: off\n", "quiet"), ("{}", "mine")])
+def test_policy_may_be_a_file(tmp_path, text, name):
     path = tmp_path / "mine.yaml"
-    path.write_text("name: quiet\nmode: off\n")
-    done = compress("--policy", path, given=BODY)
-    assert (done.returncode, done.stdout) == (0, BODY)
-    stats = json.loads(done.stderr)
-    assert (stats["policy"], stats["reason"], stats["tokens_before"]) == ("quiet", "off", None)
+    path.write_text(text)
+    chosen = plan(Settings(), policy=str(path), rate=None).policies
+    assert (chosen.fallback, chosen.routes) == (name, ())
+
+
+def test_owner_is_bound_by_no_deadline_and_may_set_any_rate(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("allow: {rate: false}\ndeadline_s: 0.01\n")
+    (mine,) = [
+        p
+        for p in plan(Settings(), policy=str(path), rate=0.2).policies.policies.values()
+        if p.name == "mine"
+    ]
+    assert mine.allow.rate
+    assert mine.deadline_s > 3600
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-import proxy
+from proxy import __version__
 from proxy.errors import LaconicError
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def demo(
 @app.command()
 def version() -> None:
     """Print the version."""
-    typer.echo(proxy.__version__)
+    typer.echo(__version__)
 
 
 def _settings(**arguments: object) -> Settings:
