@@ -59,7 +59,7 @@ def locate(source: str) -> Path:
         return Path(source)
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - only where it is asked for
 
-    return Path(snapshot_download(source, allow_patterns=list(NEEDED)))
+    return Path(snapshot_download(source, allow_patterns=[*NEEDED, "sentence_bert_config.json"]))
 
 
 def convert(source: Path, out: Path, *, wanted_sha256: str) -> int:
@@ -75,7 +75,7 @@ def convert(source: Path, out: Path, *, wanted_sha256: str) -> int:
     out.mkdir(parents=True, exist_ok=True)
     (out / "model.safetensors").write_bytes(blob)
     shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
-    config = describe(out, shape, found, hashlib.sha256(blob).hexdigest())
+    config = describe(out, shape, longest(source, shape), found, hashlib.sha256(blob).hexdigest())
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return len(blob)
 
@@ -97,11 +97,21 @@ def shape_of(config: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def describe(out: Path, shape: Mapping[str, float], source: str, weights: str) -> dict[str, Any]:
+def longest(source: Path, shape: Mapping[str, float]) -> int:
+    """Return the longest input, in tokens: what the model was tuned for, where it says so."""
+    told = source / "sentence_bert_config.json"
+    if not told.is_file():
+        return int(shape["positions"])
+    return int(json.loads(told.read_text(encoding="utf-8"))["max_seq_length"])
+
+
+def describe(
+    out: Path, shape: Mapping[str, float], window: int, source: str, weights: str
+) -> dict[str, Any]:
     """Say what the folder holds: read when the model is loaded."""
     tokenizer = (out / "tokenizer.json").read_bytes()
     vocabulary = json.loads(tokenizer)["model"]["vocab"]
-    digest = hashlib.sha256(weights.encode() + tokenizer).hexdigest()
+    digest = hashlib.sha256(f"{weights} {window} ".encode() + tokenizer).hexdigest()
     return {
         "format": FORMAT,
         "name": out.name,
@@ -109,6 +119,7 @@ def describe(out: Path, shape: Mapping[str, float], source: str, weights: str) -
         "source_sha256": source,
         "weights_sha256": weights,
         "shape": dict(shape),
+        "window": window,
         "special": {
             "head": [vocabulary["[CLS]"]],
             "tail": [vocabulary["[SEP]"]],

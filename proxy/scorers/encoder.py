@@ -42,7 +42,7 @@ class EmbeddedEncoder(LateEncoder):
         self._head, self._tail = config["special"]["head"], config["special"]["tail"]
         self.unknown = config["special"]["unknown"]
         self.width = self._bert.shape.width
-        self.window = self._bert.shape.positions - len(self._head) - len(self._tail)
+        self.window = config["window"] - len(self._head) - len(self._tail)
         self.revision = f"{config['name']}@{config['revision']}/{backend_name(chosen)}"
 
     def tokenise(self, text: str) -> Tokens:
