@@ -11,8 +11,10 @@ of the policy key ``whole_text``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +30,9 @@ from proxy.compress.asks import (
 )
 from proxy.policy.schema import WholeText
 from proxy.scorers.encoder import EmbeddedEncoder
-from training.train_asks import data_folder, english, fit, gather, see
+
+sys.path.append(str(Path(__file__).parent.parent / "training"))
+from train_asks import data_folder, english, fit, gather, see
 
 RELATED = {"qmsum": "qmsum", "nq_open": "qed"}  # source of asks_dev -> training source of its kind
 GREY = "grey_squality"

@@ -35,7 +35,7 @@ from proxy.policy.schema import WholeText
 
 Features = NDArray[np.float32]
 
-SAFE: Final = 0.25
+SAFE: Final = 0.2
 """Probability from which ``whole_text: safe`` passes through: nine in ten such asks, and more."""
 SURE: Final = 0.95
 """The same for ``whole_text: sure``, which hardly ever stops a look-up."""
