@@ -46,6 +46,7 @@ RULES = {
 _DATA = frozenset({Kind.JSON, Kind.TABLE, Kind.LOG, Kind.CODE})
 _STRONG = frozenset({Voice.QUESTION, Voice.COMMAND})
 _LEAST = 200  # characters of unannounced passages that count as context beside a question
+_LEAST_LABELLED = 40  # what stands under a context label may be a mere placeholder below this
 _LEAST_CUED = 60  # the same, where the ask points at a text
 _LEAST_PERSONAL = 1200  # the same, where the caller asks about their own affairs
 _LEAST_SYSTEM = 350  # the same, in a system message
@@ -248,7 +249,10 @@ def _ask_at_the_ends(draft: Draft, *, asked_elsewhere: bool) -> _Asked:
     heard_asks = [draft.heard(i) for i in asks]
     declared = any(b.zone.label is Label.INSTRUCTION and b.mark is None for b in draft.blocks)
     comprehends = any(h.comprehends for h in heard_asks)
-    at_an_end = any(i in ends and draft.heard(i).comprehends for i in asks)
+    at_an_end = any(
+        draft.blocks[i].zone.label is Label.QUESTION or (i in ends and draft.heard(i).comprehends)
+        for i in asks
+    )
     if not at_an_end and not asked_elsewhere and not draft.system:
         comprehends = _short_ask(draft, loose) or comprehends
     return _Asked(
@@ -287,7 +291,9 @@ def _short_ask(draft: Draft, loose: Sequence[int]) -> bool:
 
 def _may_ask(draft: Draft, index: int, loose: Sequence[int]) -> bool:
     block = draft.blocks[index]
-    if index not in loose and (block.zone.closed or block.zone.label is not Label.CONTEXT):
+    last = index == draft.prose()[-1]
+    unclosed = block.zone.label is Label.CONTEXT and not block.zone.closed
+    if index not in loose and not (last and unclosed):
         return False
     titled = index > 0 and draft.blocks[index - 1].heading
     taken = draft.made[index] is not None
@@ -337,6 +343,11 @@ def _worth(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
 def _one_context(draft: Draft, run: list[int], *, at_end: bool, asked: _Asked) -> None:
     """Take a labelled context, less the asks at its end and short commands inside."""
     rule = draft.blocks[run[0]].zone.rule
+    size = sum(draft.blocks[i].end - draft.blocks[i].start for i in run)
+    if rule == "label" and size < _LEAST_LABELLED:
+        for i in run:
+            draft.set(i, _INSTRUCTION, "kept")
+        return
     end = len(run)
     while end > 1 and _ask_after_context(draft, run[end - 1], at_end=at_end, asked=asked):
         end -= 1
@@ -358,13 +369,18 @@ def _ask_after_context(draft: Draft, index: int, *, at_end: bool, asked: _Asked)
     if heard.voice is Voice.QUESTION:
         return at_end or heard.cue or heard.directed
     if heard.voice is Voice.COMMAND:
-        return heard.directed or heard.cue or (at_end and not asked.comprehends)
+        return heard.directed or heard.cue or (at_end and heard.size <= _BURIED)
     return False
 
 
 def _buried(draft: Draft, index: int) -> bool:
     heard = draft.heard(index)
-    return heard.voice is Voice.COMMAND and heard.size <= _BURIED and heard.directed
+    return (
+        heard.voice is Voice.COMMAND
+        and heard.imperative
+        and heard.directed
+        and heard.size <= _BURIED
+    )
 
 
 def _enclosed(draft: Draft, *, asked: _Asked) -> None:
@@ -494,8 +510,21 @@ def _marks(draft: Draft) -> None:
             draft.made[j] for j in (i - 1, i + 1)
             if 0 <= j < len(draft.blocks) and draft.blocks[j].mark is None
         ]
+        if block.mark == "fence" and _beside_code(draft, i):
+            draft.set(i, _CONTEXT, "fence")
+            continue
         between = len(sides) == 2 and all(s is not None and s.component is _CONTEXT for s in sides)
         if block.mark == "ruler" and between and not block.zone.closed:
             draft.set(i, _CONTEXT, "ruler")
         else:
             draft.set(i, _INSTRUCTION, "box" if block.mark == "box" else block.mark)
+
+
+def _beside_code(draft: Draft, index: int) -> bool:
+    """Tell whether a fence mark belongs to code that is context: the two are dropped or kept as one."""
+    for j in (index - 1, index + 1):
+        if 0 <= j < len(draft.blocks) and draft.blocks[j].zone.rule == "fence":
+            made = draft.made[j]
+            if draft.blocks[j].kind is Kind.CODE and made and made.component is _CONTEXT:
+                return True
+    return False

@@ -16,7 +16,6 @@ import re
 from dataclasses import dataclass
 
 from proxy.tagging import words
-from proxy.tagging.voice import Voice, hear
 from proxy.tagging.words import Label
 
 _LINE_LABEL = re.compile(
@@ -140,9 +139,7 @@ def _trim(text: str, start: int, end: int) -> int:
         if gap < 0 or bare - gap > 300:
             return end
         paragraph = text[gap:bare].strip()
-        heard = hear(paragraph)
-        speaks = heard.voice in {Voice.COMMAND, Voice.QUESTION} or heard.colon
-        if _LINE_LABEL.match(paragraph) and not heard.colon or not speaks:
+        if _LINE_LABEL.match(paragraph) and not paragraph.endswith((":", "：")):
             return end
         end = gap + 2
 

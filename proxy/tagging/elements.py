@@ -114,7 +114,8 @@ def _pair(
     if name.lower() in _HTML and name.lower() not in tags:
         if name.lower() == "article" and at_start:
             return Element(*places, Label.CONTEXT, "tag")
-        return Element(*places, None, "html") if name.lower() in _HTML_BLOCK and not line else None
+        page = Element(places[0], places[0], places[3], places[3], None, "html", Kind.CODE)
+        return page if name.lower() in _HTML_BLOCK and not line else None
     label = tag_meaning(name, tags)
     if label is Label.DEMO:
         return Element(*places, Label.CONTEXT, "tag", Kind.DEMO)

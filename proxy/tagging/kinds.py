@@ -24,7 +24,7 @@ _CODE = re.compile(
     r"|else\b.{0,4}$|elif |try:|except\b|with .{0,120}:$|@\w|#include|public |private |protected |static "
     r"|func |fn |let |const |var |function\b|package |using [\w.]+;|namespace |struct |enum |\}|\{$|</?\w+[ >/]"
     r"|SELECT |INSERT |CREATE |UPDATE |DELETE |FROM |WHERE |JOIN |ALTER |<!|<\?|//|/\*|[+-]{3} [ab]/|@@ "
-    r"|diff --git|\$ \w|sudo |[\w.\[\]]{1,60} [-+*/]?= )",
+    r"|[`\"]?\w{1,60}[`\"]? (?:INTEGER|INT|BIGINT|SERIAL|TEXT|VARCHAR|NUMERIC|DECIMAL|TIMESTAMP|BOOLEAN|DATE)\b|diff --git|\$ \w|sudo |[\w.\[\]]{1,60} [-+*/]?= )",
 )
 _CODE_END = (";", "{", "}", "):", ");", "},", "],", "=>", "*/")
 

@@ -34,6 +34,13 @@ _NUMBERED = re.compile(
 _PART = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*(?:[\u0900-\u0dff]+[^\W\d_]*)*")
 
 
+_FIELDS = frozenset("source file page section chapter document doc record case post website".split())
+"""Labels that, with something short after them, are a line of a document's head."""
+
+_PLACEHOLDER = re.compile(r"(?:the|your|an?) [^.!?\n]{1,60}$|[{<\[][^\n]{1,60}[}>\]]$")
+"""What stands after a label in the description of a format: ``Observation: the result``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Announcement:
     """A label at the start of a line; ``end`` is where it stops, in characters of the line."""
@@ -109,6 +116,11 @@ def _named(name: str, end: int, line: str) -> Announcement | None:
     if label is None:
         return None
     alone = not line[end:].strip()
+    if not alone and label is Label.CONTEXT:
+        if _PLACEHOLDER.match(line, end):
+            return None
+        if name.strip().lower() in _FIELDS:
+            label = Label.META
     return Announcement(label, end, alone=alone, numbered=_has_number(name))
 
 

@@ -243,7 +243,8 @@ class _Lines:
                 return False
             case Label.INSTRUCTION | Label.DEMO if not found.alone:
                 self._flush()
-                self.after = self.zone
+                # A note inside a document does not end it; a thought or a rule under a label does.
+                self.after = self.zone if self.zone.rule == "document" else OPEN
                 self.zone = Zone(Label.INSTRUCTION, "label", once=True)
                 self.paragraph.append(span)
                 return True

@@ -113,7 +113,8 @@ def _commands(opening: tuple[str, ...], body: str) -> bool:
     if opening[:2] == ("do", "not"):
         return True
     if opening[:1] and opening[0] in words.OPENERS:
-        return any(_verb(m.group(1)) for m in _CLAUSE.finditer(body[:300]))
+        clauses = any(_verb(m.group(1)) for m in _CLAUSE.finditer(body[:300]))
+        return clauses and words.MODEL_WORDS.search(body[:300]) is not None
     return bool(words.IMPERATIVE_START.match(body) or words.IMPERATIVE_END.search(body[-40:]))
 
 

@@ -61,7 +61,7 @@ _NOUNS = {
         instruction instructions task tasks rules rule guidelines guideline requirements requirement
         constraints constraint format goal goals objective objectives role system note notice
         important tone style steps criteria directive directives persona warning reminder hint
-        labels categories
+        labels categories thought thoughts action
         instrucción instrucciones tarea reglas formato anweisung anweisungen aufgabe regeln
         consigne consignes tâche règles instruções tarefa regras istruzioni compito regole
         инструкция инструкции задание задача правила निर्देश कार्य नियम تعليمات التعليمات المهمة القواعد
@@ -71,7 +71,7 @@ _NOUNS = {
         entrada eingabe entrée вход इनपुट 输入 用户 入力 ユーザー 입력"""),
     Label.ANSWER: _words("""
         answer answers response output reply assistant ai bot a result completion completed solution
-        sentiment label category class translation summary classification thought thoughts
+        sentiment label category class translation summary classification
         reasoning rationale explanation final
         respuesta antwort réponse resposta risposta ответ उत्तर الإجابة الجواب إجابة
         答案 回答 答 输出 出力 답변"""),
@@ -148,7 +148,7 @@ MODAL = re.compile(
 
 POLITE = _words("""
     please now then also finally next first kindly so and but bitte por favor veuillez пожалуйста
-    s'il important remember briefly carefully simply just step""")
+    s'il important briefly carefully simply just step""")
 
 OPENERS = _words("""
     based using given according considering if when unless your you in with from at no for after
