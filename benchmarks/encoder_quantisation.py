@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
 from convert_encoder import DEFAULT, locate
-
 from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
 from proxy.scorers import Scorer
 from proxy.scorers.arithmetic import Arithmetic
