@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 from proxy.tagging import words
 from proxy.tagging.words import Label
@@ -52,7 +51,6 @@ class Announcement:
     numbered: bool = False  # "Passage 3": the head of one document among several
 
 
-@lru_cache(maxsize=4096)
 def meaning(name: str) -> Label | None:
     """Return what a label's name announces: ``customer email`` -> context."""
     parts = [p.lower().replace("’", "'") for p in _PART.findall(name)]

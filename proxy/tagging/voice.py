@@ -19,6 +19,7 @@ _QUOTED = re.compile(
     r"\"[^\"\n]{1,400}\"|“[^”\n]{1,400}”|«[^»\n]{1,400}»|„[^“\n]{1,400}“|「[^」\n]{1,400}」"
 )
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_TOKEN = re.compile(r"\w+")
 _CLAUSE = re.compile(r"[,،，][ \t]*(?:then |please )?([^\W\d_]+)")
 _SENTENCE = re.compile(r"[.!?](?=\s|$)|[。！？।]")
 _CLOSERS = "\"'”’»)]*_` \t\r\n"
@@ -55,38 +56,63 @@ class Paragraph:
     colon: bool  # ends by announcing what follows
 
 
+@dataclass(frozen=True, slots=True)
+class _Speech:
+    """A paragraph as the rules below look at it."""
+
+    body: str  # without signs around it
+    spoken: str  # a bounded sample, without what it quotes
+    said: frozenset[str]  # the sample's words, lower-case
+    size: float
+    opening: tuple[str, ...]  # the first words, lower-case, those of politeness left out
+    asks: bool
+    commands: bool
+    directed: bool
+    personal: bool
+    strong: bool
+
+
 def hear(text: str) -> Paragraph:
     """Judge one paragraph."""
+    speech = _speech(text)
+    voice = _voice(speech)
+    asking = voice in {Voice.QUESTION, Voice.COMMAND}
+    cue = asking and words.CUE.search(speech.body[: _SAMPLE + _TAIL]) is not None
+    on_a_text = voice is Voice.COMMAND and _on_a_text(speech.opening)
+    return Paragraph(
+        voice=voice,
+        size=speech.size,
+        asks=speech.asks,
+        directed=speech.directed,
+        addressed=words.SECOND_PERSON.within(speech.spoken, speech.said),
+        personal=speech.personal,
+        imperative=speech.commands or speech.strong,
+        comprehends=voice is Voice.QUESTION or cue or on_a_text,
+        cue=cue,
+        colon=text.rstrip(" \t\r\n*_").endswith((":", "：")),
+    )
+
+
+def _speech(text: str) -> _Speech:
     body = text.strip(_OPENERS + _CLOSERS) or text.strip()
     sample = body if len(body) <= _SAMPLE + _TAIL else f"{body[:_SAMPLE]} {body[-_TAIL:]}"
     spoken = _QUOTED.sub(" ", sample)  # what a document quotes is not said to us
-    size = len(body) + 1.5 * len(_WIDE.findall(sample)) * len(body) / max(1, len(sample))
+    said = frozenset(_TOKEN.findall(spoken.lower()))
+    wide = 0 if sample.isascii() else len(_WIDE.findall(sample))
+    size = len(body) + 1.5 * wide * len(body) / max(1, len(sample))
     opening = _opening(body)
     sentences = max(1, len(_SENTENCE.findall(sample)))
-    asks = _ends_as_question(text, body, size)
-    directed = words.MODEL_WORDS.search(spoken) is not None
-    personal = len(words.FIRST_PERSON.findall(spoken)) >= max(1, sentences / 4)
-    addressed = words.SECOND_PERSON.search(spoken) is not None
-    commands = _commands(opening, body)
-    voice = _voice(
-        body, spoken, size, opening, asks=asks, commands=commands, directed=directed,
-        personal=personal,
-    )
-    asking = voice in {Voice.QUESTION, Voice.COMMAND}
-    cue = asking and words.CUE.search(sample) is not None
-    return Paragraph(
-        voice=voice,
+    return _Speech(
+        body=body,
+        spoken=spoken,
+        said=said,
         size=size,
-        asks=asks,
-        directed=directed,
-        addressed=addressed,
-        personal=personal,
-        imperative=commands or words.STRONG_ADDRESS.search(spoken) is not None,
-        comprehends=voice is Voice.QUESTION
-        or cue
-        or (voice is Voice.COMMAND and _on_a_text(opening)),
-        cue=cue,
-        colon=text.rstrip(" \t\r\n*_").endswith((":", "：")),
+        opening=opening,
+        asks=_ends_as_question(text, body, size),
+        commands=_commands(opening, body),
+        directed=words.MODEL_WORDS.within(spoken, said),
+        personal=words.FIRST_PERSON.count(spoken, said) >= max(1, sentences / 4),
+        strong=words.STRONG_ADDRESS.within(spoken, said),
     )
 
 
@@ -114,7 +140,7 @@ def _commands(opening: tuple[str, ...], body: str) -> bool:
         return True
     if opening[:1] and opening[0] in words.OPENERS:
         clauses = any(_verb(m.group(1)) for m in _CLAUSE.finditer(body[:300]))
-        return clauses and words.MODEL_WORDS.search(body[:300]) is not None
+        return clauses and words.MODEL_WORDS.pattern.search(body[:300]) is not None
     return bool(words.IMPERATIVE_START.match(body) or words.IMPERATIVE_END.search(body[-40:]))
 
 
@@ -127,37 +153,37 @@ def _verb(word: str) -> bool:
     return word.lower() in words.COMPREHEND or word.lower() in words.COMMAND
 
 
-def _voice(  # noqa: PLR0911 - a decision list, first rule that holds
-    body: str,
-    spoken: str,
-    size: float,
-    opening: tuple[str, ...],
-    *,
-    asks: bool,
-    commands: bool,
-    directed: bool,
-    personal: bool,
-) -> Voice:
-    first = opening[0] if opening else ""
-    if asks and size <= 400:
+def _voice(speech: _Speech) -> Voice:  # noqa: PLR0911 - a decision list: the first that holds
+    size = speech.size
+    stopped = speech.body.endswith((".", "।", "。"))
+    if speech.asks and size <= 400:
         return Voice.QUESTION
-    if size <= 160 and not body.endswith((".", "।", "。")) and _wonders(first, body):
+    if size <= 160 and not stopped and _wonders(speech.opening[:1], speech.body):
         return Voice.QUESTION
-    if size <= 1500 and words.STRONG_ADDRESS.search(spoken) and (commands or size <= 600):
+    if speech.strong and (size <= 600 or (speech.commands and size <= 1500)):
         return Voice.COMMAND
-    if commands and (size <= 200 or (directed and size <= 1500)):
+    if speech.commands and (size <= 200 or (speech.directed and size <= 1500)):
         return Voice.COMMAND
-    if size <= 400 and words.ANSWERING.search(spoken) and words.MODAL.search(spoken):
+    if size <= 400 and _rules_the_answer(speech):
         return Voice.COMMAND
-    if personal:
+    if speech.personal:
         return Voice.PERSONAL
-    if size >= 140 or (size >= 60 and body.endswith((".", "।", "。", "!", "…"))):
+    if size >= 140 or (size >= 60 and (stopped or speech.body.endswith(("!", "…")))):
         return Voice.PASSAGE
     return Voice.SHORT
 
 
-def _wonders(first: str, body: str) -> bool:
+def _rules_the_answer(speech: _Speech) -> bool:
+    """Tell whether a paragraph says what the answer must be: "The answer must be in JSON"."""
+    answering = words.ANSWERING.within(speech.spoken, speech.said)
+    return answering and words.MODAL.search(speech.spoken) is not None
+
+
+def _wonders(first: tuple[str, ...], body: str) -> bool:
+    """Tell whether a short text is a question by its words; a title in capitals is none."""
     titled = [word[0].isupper() for word in body.split() if word[0].isalpha() and len(word) > 3]
     if len(titled) >= 2 and all(titled) and not body.isupper():
-        return False  # "How to Train Your Dragon" is a title
-    return first in words.WH or words.WH_INSIDE.search(body) is not None
+        return False
+    if not words.WH.isdisjoint(first):
+        return True
+    return not body.isascii() and words.WH_INSIDE.search(body) is not None
