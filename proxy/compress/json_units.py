@@ -7,20 +7,23 @@ items, joined by the commas between them, is still valid JSON.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from proxy.types import Span
 
 MIN_KEYS = 8
 """Objects with fewer keys are one record."""
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"|[\[\]{},]')
+# A string that never ends runs to the end of the text: it is not tried again from each quote in it.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 
 
 def json_items(text: str) -> tuple[Span, ...]:
     """Return the items of the array, or else of the object, that holds most of ``text``.
 
     An object's item is its key with its value; objects count only from ``MIN_KEYS`` keys, since a
-    small record's fields belong together.  Empty where there is no such container.
+    small record's fields belong together.  Where there is no such container, values one after the
+    other (JSON lines) are the items; empty where there is but one.
 
     >>> text = '{"n": 1, "rows": [{"a": 1}, {"a": 2}]}'
     >>> [span.of(text) for span in json_items(text)]
@@ -28,6 +31,7 @@ def json_items(text: str) -> tuple[Span, ...]:
     """
     arrays: tuple[int, tuple[Span, ...]] = (len(text) // 2, ())
     objects: tuple[int, tuple[Span, ...]] = (len(text) // 2, ())
+    roots: list[Span] = []
     open_containers: list[tuple[int, list[int]]] = []  # (start, commas)
     for match in _TOKEN.finditer(text):
         mark, at = match.group(), match.start()
@@ -43,7 +47,15 @@ def json_items(text: str) -> tuple[Span, ...]:
                 arrays = (at - start, _items(text, start + 1, commas, at))
             elif mark == "}" and len(commas) >= MIN_KEYS - 1 and at - start >= objects[0]:
                 objects = (at - start, _items(text, start + 1, commas, at))
-    return () if open_containers else arrays[1] or objects[1]
+            if not open_containers:
+                roots.append(Span(start, at + 1))
+    return () if open_containers else arrays[1] or objects[1] or _lines(text, roots)
+
+
+def _lines(text: str, roots: list[Span]) -> tuple[Span, ...]:
+    between = (text[a.end : b.start] for a, b in pairwise(roots))
+    apart = len(roots) > 1 and all("\n" in gap and not gap.strip() for gap in between)
+    return tuple(roots) if apart else ()
 
 
 def _items(text: str, start: int, commas: list[int], end: int) -> tuple[Span, ...]:
@@ -52,5 +64,6 @@ def _items(text: str, start: int, commas: list[int], end: int) -> tuple[Span, ..
 
 
 def _strip(text: str, start: int, end: int) -> Span:
-    raw = text[start:end]
-    return Span(end - len(raw.lstrip()), start + len(raw.rstrip()))
+    """Leave out the white space around an item; an item of nothing else is its end."""
+    start = end - len(text[start:end].lstrip())
+    return Span(start, start + len(text[start:end].rstrip()))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from proxy.compress.ports import Document, Encoding
 from proxy.compress.units import Layout, Unit, lay_out
 from proxy.policy.schema import Policy
-from proxy.types import Address, Component, Count, LeafEdit, Piece, Segment, Span, Turn
+from proxy.types import Address, Component, Count, LeafEdit, Mark, Piece, Segment, Span, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class Material:
 
     ``units`` are those of all selectable segments, in order, and a unit's number is its index
     here; ``costs[i]`` the tokens of unit i with the gap after it; ``documents[d]`` the units of
-    document d; ``whole`` the tokens of each leaf per component, selectable or not.
+    document d, ``stretches`` those of each run that is embedded by itself; ``whole`` the tokens of
+    each leaf per component, selectable or not.
     """
 
     turn: Turn
@@ -29,6 +30,7 @@ class Material:
     units: tuple[Unit, ...]
     costs: tuple[int, ...]
     documents: tuple[tuple[int, ...], ...]
+    stretches: tuple[tuple[int, ...], ...]
     whole: Mapping[Address, Mapping[Component, int]]
     texts: Mapping[Address, str] = field(repr=False)
 
@@ -59,8 +61,8 @@ class Material:
         return [i for i in self.documents[document] if self.units[i].frame]
 
     def embeddable(self) -> tuple[Document, ...]:
-        """Return every document as the encoder is to see it."""
-        return tuple(self._document(numbers) for numbers in self.documents)
+        """Return every stretch of the documents as the encoder is to see it."""
+        return tuple(self._document(numbers) for numbers in self.stretches)
 
     def _document(self, numbers: tuple[int, ...]) -> Document:
         text = self.texts[self.address(numbers[0])]
@@ -87,13 +89,25 @@ def read_material(turn: Turn, policy: Policy, encoding: Encoding) -> Material:
     texts = open_leaves(turn)
     layouts = _layouts(turn, policy, texts)
     units = tuple(unit for layout in layouts.values() for unit in layout.units)
-    documents: dict[int, list[int]] = {}
-    for number, unit in enumerate(units):
-        documents.setdefault(unit.document, []).append(number)
     unit_costs, whole = _costs(turn, layouts, texts, encoding)
     return Material(
-        turn, layouts, units, unit_costs, tuple(map(tuple, documents.values())), whole, texts
+        turn=turn,
+        layouts=layouts,
+        units=units,
+        costs=unit_costs,
+        documents=_grouped(unit.document for unit in units),
+        stretches=_grouped(unit.stretch for unit in units),
+        whole=whole,
+        texts=texts,
     )
+
+
+def _grouped(keys: Iterable[int]) -> tuple[tuple[int, ...], ...]:
+    """Group the positions of equal keys, in order of first appearance."""
+    groups: dict[int, list[int]] = {}
+    for position, key in enumerate(keys):
+        groups.setdefault(key, []).append(position)
+    return tuple(map(tuple, groups.values()))
 
 
 def token_counts(turn: Turn, encoding: Encoding) -> dict[Component, int]:
@@ -104,16 +118,17 @@ def token_counts(turn: Turn, encoding: Encoding) -> dict[Component, int]:
 
 def _layouts(turn: Turn, policy: Policy, texts: Mapping[Address, str]) -> dict[int, Layout]:
     layouts: dict[int, Layout] = {}
-    documents = 0
+    documents = stretches = 0
     for index, segment in enumerate(turn.segments):
         if segment.address not in texts or segment.kind in policy.protect_kinds:
             continue
         if getattr(policy.components, segment.component.value).keeps_all:
             continue
-        layout = lay_out(segment, index, documents)
+        layout = lay_out(segment, index, documents, stretches)
         if layout.units:
             layouts[index] = layout
             documents = layout.units[-1].document + 1
+            stretches = layout.units[-1].stretch + 1
     return layouts
 
 
@@ -162,7 +177,10 @@ class Rendered:
 
 
 def render(material: Material, kept: Collection[int], encoding: Encoding) -> Rendered:
-    """Render a selection; a leaf that would not save a token stays as it was (law 6)."""
+    """Render a selection; a leaf that would not save a token stays as it was (law 6).
+
+    A leaf of which nothing is left becomes a mark: some providers refuse blank text.
+    """
     chosen = set(kept)
     edits: list[LeafEdit] = []
     after: list[Mapping[Component, int]] = []
@@ -179,8 +197,12 @@ def render(material: Material, kept: Collection[int], encoding: Encoding) -> Ren
             runs += [(s, segment.component) for s in kept_spans(layout, chosen, first, text)]
             first = last
         edited = _count_runs(text, runs, encoding)
+        pieces: tuple[Piece, ...] = tuple(_merged(span for span, _ in runs))
+        if all(not span.of(text).strip() for span, _ in runs):
+            pieces = (Mark.ELISION,)
+            edited = {**edited, segments[0][1].component: encoding.count(Mark.ELISION)}
         if sum(edited.values()) < sum(material.whole[address].values()):
-            edits.append(LeafEdit(address, tuple(_merged(span for span, _ in runs))))
+            edits.append(LeafEdit(address, pieces))
             after.append(edited)
         else:
             after.append(material.whole[address])

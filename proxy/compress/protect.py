@@ -23,9 +23,9 @@ _PATTERNS = (
     r"[<{\[][A-Za-z/!][^<>{}\[\]\n]{0,200}[>}\]]",  # tags, placeholders
     r"\[\d{1,4}(?:[-,] ?\d{1,4})*\]",  # citations
     r"(?:[$€£¥₹] ?)?\d(?:[\d.,:/]*\d)? ?(?:%|[^\W\d_]{1,12}\b)?",  # numbers, dates, with a unit
-    r"“[^”\n]{1,300}”",
-    r"«[^»\n]{1,300}»",
-    r"「[^」\n]{1,300}」",
+    r"“[^“”\n]{1,300}”",
+    r"«[^«»\n]{1,300}»",
+    r"「[^「」\n]{1,300}」",
     r"(?<!\w)\"[^\"\n]{1,300}\"(?!\w)",  # quotations
 )
 _PROTECTED = re.compile("|".join(_PATTERNS), re.DOTALL)

@@ -40,14 +40,17 @@ class Basket:
     order: list[int] = field(default_factory=list)  # as taken: best first
     cost: int = 0
     _members: dict[int, int] = field(default_factory=dict)  # document -> units taken
+    _frame_costs: dict[int, int] = field(default_factory=dict)  # document -> tokens
 
     def price(self, number: int) -> int:
         """Return what taking a unit would add, its document's frame included."""
         document = self.material.units[number].document
-        frame = 0
-        if self.frames and not self._members.get(document):
-            frame = sum(self.material.costs[i] for i in self.material.frames(document))
-        return self.material.costs[number] + frame
+        if not self.frames or self._members.get(document):
+            return self.material.costs[number]
+        if document not in self._frame_costs:
+            frames = self.material.frames(document)
+            self._frame_costs[document] = sum(self.material.costs[i] for i in frames)
+        return self.material.costs[number] + self._frame_costs[document]
 
     def take(self, number: int) -> None:
         """Take a unit."""
@@ -81,12 +84,18 @@ def with_neighbours(order: Sequence[int], material: Material, reach: int) -> Ite
     """Follow each unit by up to ``reach`` units on either side, within its document."""
     seen: set[int] = set()
     for number in order:
-        members = material.documents[material.units[number].document] if reach else ()
-        near = [i for i in members if 0 < abs(i - number) <= reach and not material.units[i].frame]
+        near = [i for i in _within(material, number, reach) if not material.units[i].frame]
         for i in (number, *near):
             if i not in seen:
                 seen.add(i)
                 yield i
+
+
+def _within(material: Material, number: int, reach: int) -> Iterator[int]:
+    """Yield the other units of a document that are at most ``reach`` away."""
+    for i in range(max(0, number - reach), min(len(material.units), number + reach + 1)):
+        if i != number and material.units[i].document == material.units[number].document:
+            yield i
 
 
 def by_budget(

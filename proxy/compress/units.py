@@ -34,7 +34,7 @@ _NUMBERED = (
 )
 _LABELLED = (
     r"(?:document|passage|doc|source|chunk|excerpt|result|snippet|title|article|url|file)"
-    r"[ \t]*#?\d{0,4}[ \t]*[:：]"
+    r"[ \t]*+#?\d{0,4}[ \t]*+[:：]"
 )
 _HEADING = r"#{1,6}[ \t]+\S|={2,6}[ \t]*\S"
 _START = re.compile(rf"(?:\*\*)?(?:{_NUMBERED}|{_LABELLED}|{_HEADING})", re.IGNORECASE)
@@ -43,18 +43,20 @@ _OPEN_TAG = re.compile(
     r"section|text|context|content)\b[^<>\n]{0,200}>",
     re.IGNORECASE,
 )
+_CLOSING = re.compile(r"(?:</[A-Za-z][^<>\n]{0,200}>\s*)+|[-=*_~#+]{3,}")
 _FRAME = re.compile(r"(?:</?[A-Za-z][^<>\n]{0,200}>\s*)+|[-=*_~#+]{3,}")
+_LABEL_WORD = r"(?:document|passage|doc|source|chunk|excerpt|context|result|snippet|article)"
+_LABEL_NUMBER = r"(?:[\[(#]{0,2}\d{1,4}[\])]|#?\d{1,4}[.:)])"
+_LABEL_TITLE = r"\(title:[^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,100})?\)"
 _TITLE_LABEL = re.compile(
-    r"[ \t]*(?:\*\*)?(?:(?:document|passage|doc|source|chunk|excerpt|context|result|snippet|"
-    r"article)[ \t]*)?"
-    r"(?:[\[(#]{0,2}\d{1,4}[\])]|#?\d{1,4}[.:)])?[ \t]*"
-    r"(?:\(title:[^()\n]{0,200}(?:\([^()\n]{0,100}\)[^()\n]{0,100})?\))?[ \t]*",
+    rf"(?:\*\*)?(?:(?:{_LABEL_WORD}[ \t]*)?{_LABEL_NUMBER}[ \t]*(?:{_LABEL_TITLE})?"
+    rf"|{_LABEL_WORD}[ \t]*(?:{_LABEL_TITLE}|[:：]))[:：]?[ \t]*",
     re.IGNORECASE,
 )
 _BLANK = re.compile(r"\n[ \t\r]*\n\s*")
 _LINE = re.compile(r"[^\n]*\n?")
 _SENTENCE_END = re.compile(
-    r"""[.!?…]+["'”’»)\]]*(?=\s)|[。！？｡؟।॥۔]+["'”’»」』）)\]]*|\n""",
+    r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s)|[。！？｡؟।॥۔]+["'”’»」』）)\]]*|\n""",
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\[\"“'])(?:[A-Z]|[Mm]rs?|Ms|Dr|Drs|Prof|Sr|Jr|St|Mt|Ft|Gen|Col|Capt|Lt|Sgt|Rev|Hon|"
@@ -69,11 +71,13 @@ class Unit:
     """What selection keeps or drops whole.  Spans are characters of the leaf.
 
     ``gap`` is what stands between this unit and the next of its segment (for the last: the rest of
-    the segment); ``document`` numbers the documents of the turn.
+    the segment); ``document`` numbers the documents of the turn, ``stretch`` the runs of at most
+    MAX_DOCUMENT_CHARS that they are divided into.
     """
 
     segment: int
     document: int
+    stretch: int
     span: Span
     gap: Span
     frame: bool = False
@@ -88,8 +92,8 @@ class Layout:
     units: tuple[Unit, ...]
 
 
-def lay_out(segment: Segment, index: int, first_document: int) -> Layout:
-    r"""Cut one segment into units; documents are numbered from ``first_document``.
+def lay_out(segment: Segment, index: int, first_document: int, first_stretch: int = 0) -> Layout:
+    r"""Cut one segment into units; documents and stretches are numbered from the given figures.
 
     >>> from proxy.types import Address, Component
     >>> text = "[1] Ada wrote it. It ran.\n[2] Bob read it."
@@ -106,6 +110,7 @@ def lay_out(segment: Segment, index: int, first_document: int) -> Layout:
         Unit(
             segment=index,
             document=first_document + piece.document,
+            stretch=first_stretch + piece.stretch,
             span=Span(offset + piece.span.start, offset + piece.span.end),
             gap=Span(offset + piece.span.end, offset + end),
             frame=piece.frame,
@@ -118,29 +123,30 @@ def lay_out(segment: Segment, index: int, first_document: int) -> Layout:
 @dataclass(frozen=True, slots=True)
 class _Piece:
     document: int
+    stretch: int
     span: Span
     frame: bool = False
 
 
 def _pieces(text: str, kind: Kind) -> Iterator[_Piece]:
     if kind is Kind.JSON:
-        items = json_items(text)
-        if items:
-            yield from (_Piece(i, span) for i, span in enumerate(items))
-            return
-    if kind is Kind.TABLE:
-        yield from _table(text)
+        items = json_items(text) or [s for s in (_strip(text, Span(0, len(text))),) if any(s)]
+        yield from (_Piece(i, i, span) for i, span in enumerate(items))
         return
-    blocks = _demonstrations(text) if kind is Kind.DEMO else _documents(text)
     protection = Protection(protected_spans(text))
-    number = 0
-    for block in blocks:
+    if kind is Kind.TABLE:
+        yield from _table(text, protection)
+        return
+    blocks = (_demonstrations if kind is Kind.DEMO else _documents)(text, protection)
+    stretch = 0
+    for number, block in enumerate(blocks):
         title, units = _block_units(text, block, kind, protection)
         if title:
-            yield _Piece(number, title, frame=True)
+            yield _Piece(number, stretch, title, frame=True)
         for group in _by_size(units):
-            yield from (_Piece(number, s, frame=_is_frame(s.of(text))) for s in group)
-            number += 1
+            frames = (_is_frame(s.of(text)) for s in group)
+            yield from (_Piece(number, stretch, s, f) for s, f in zip(group, frames, strict=True))
+            stretch += 1
 
 
 def _block_units(
@@ -149,10 +155,10 @@ def _block_units(
     """Return the title of one document, if it has one, and its units."""
     if kind in (Kind.DEMO, Kind.CODE):
         return None, [block]
-    title = _title(text, block)
+    title = _title(text, block, protection)
     body = Span(title.end, block.end) if title else block
     lines = kind in (Kind.LIST, Kind.LOG)
-    units = list(_lines(text, body) if lines else _sentences(text, body, protection))
+    units = list(_lines(text, body, protection) if lines else _sentences(text, body, protection))
     if title and units:
         return _strip(text, title), units
     return None, units or [_strip(text, block)]
@@ -175,27 +181,48 @@ def _by_size(spans: Sequence[Span]) -> Iterator[Sequence[Span]]:
 # -- documents ----------------------------------------------------------------------------------
 
 
-def _documents(text: str) -> Iterator[Span]:
+def _documents(text: str, protection: Protection) -> Iterator[Span]:
     """Blank-line blocks, divided again where a line opens a numbered or labelled passage.
 
-    A block that is a bare heading joins the block after it.
+    A bare heading joins the block after it, a closing tag or ruler the one before it, and blocks
+    within one element (``<document>`` to ``</document>``) stay together.
     """
-    pending: int | None = None
-    for block in _blocks(text):
-        for part in _passages(text, block):
-            start = part.start if pending is None else pending
-            pending = None
-            if _is_bare_heading(part.of(text)):
-                pending = start
-                continue
-            yield Span(start, part.end)
-    if pending is not None:
-        yield _strip(text, Span(pending, len(text)))
+    current: Span | None = None
+    joins, until = False, 0
+    for block in _blocks(text, protection):
+        for part in _passages(text, block, protection):
+            if current is not None and (
+                joins or part.start < until or _CLOSING.fullmatch(text, *part)
+            ):
+                current = Span(current.start, part.end)
+            else:
+                if current is not None:
+                    yield current
+                current = part
+            joins = _is_bare_heading(part.of(text))
+            until = max(until, _element_end(text, part.start))
+    if current is not None:
+        yield current
 
 
-def _blocks(text: str) -> Iterator[Span]:
+def _element_end(text: str, start: int) -> int:
+    """Return where the element that opens at ``start`` closes; 0 where none does before another.
+
+    The search for the next one bounds the search for the end, so that it all stays linear.
+    """
+    opening = _OPEN_TAG.match(text, start)
+    if opening is None:
+        return 0
+    name = re.split(r"[\s>/]", opening.group()[1:], maxsplit=1)[0]
+    following = text.find(f"<{name}", opening.end())
+    return text.find(f"</{name}>", opening.end(), len(text) if following < 0 else following) + 1
+
+
+def _blocks(text: str, protection: Protection) -> Iterator[Span]:
     start = 0
     for blank in _BLANK.finditer(text):
+        if protection.cuts(blank.start()):
+            continue
         block = _strip(text, Span(start, blank.start()))
         if block.end > block.start:
             yield block
@@ -205,9 +232,9 @@ def _blocks(text: str) -> Iterator[Span]:
         yield block
 
 
-def _passages(text: str, block: Span) -> Iterator[Span]:
+def _passages(text: str, block: Span, protection: Protection) -> Iterator[Span]:
     starts = [block.start]
-    for line in _line_spans(text, block):
+    for line in _line_spans(text, block, protection):
         opens = _START.match(text, line.start) or _OPEN_TAG.match(text, line.start)
         if (
             opens
@@ -235,15 +262,16 @@ def _is_bare_heading(block: str) -> bool:
     )
 
 
-def _title(text: str, block: Span) -> Span | None:
+def _title(text: str, block: Span, protection: Protection) -> Span | None:
     """Return what opens a document: ``[3]``, ``Document [1](Title: X)``, a heading line."""
-    first_end = text.find("\n", block.start, block.end)
-    first = Span(block.start, block.end if first_end < 0 else first_end)
-    line = first.of(text)
-    if first.end < block.end and _is_title_line(line):
-        return _extend_title(text, Span(first.start, first.end), block)
-    label = _TITLE_LABEL.match(text, first.start, first.end)
-    if label and label.group().strip() and label.end() < block.end:
+    end = text.find("\n", block.start, block.end)
+    if end >= 0 and _is_title_line(text[block.start : end]):
+        title = _extend_title(text, Span(block.start, end), block)
+        wrapped = not _line_breaks(text, block.start, end, end + 1)
+        if not wrapped and not protection.cuts(title.end):
+            return title
+    label = _TITLE_LABEL.match(text, block.start, block.end if end < 0 else end)
+    if label and label.end() < block.end and not protection.cuts(label.end()):
         return Span(block.start, label.end())
     return None
 
@@ -315,21 +343,23 @@ def _line_breaks(text: str, start: int, newline: int, following: int) -> bool:
     return not wrapped
 
 
-def _line_spans(text: str, body: Span) -> Iterator[Span]:
+def _line_spans(text: str, body: Span, protection: Protection) -> Iterator[Span]:
+    """Lines with their ends; those that a protected span joins are one."""
+    start = body.start
     for match in _LINE.finditer(text, body.start, body.end):
-        if match.end() > match.start():
-            yield Span(match.start(), match.end())
+        if match.end() > start and not (match.end() < body.end and protection.cuts(match.end())):
+            yield Span(start, match.end())
+            start = match.end()
 
 
-def _lines(text: str, body: Span) -> Iterator[Span]:
+def _lines(text: str, body: Span, protection: Protection) -> Iterator[Span]:
     """One unit a line; an indented line continues the one above it."""
     current: Span | None = None
-    for line in _line_spans(text, body):
+    for line in _line_spans(text, body, protection):
         span = _strip(text, line)
         if span.end == span.start:
             continue
-        indented = text[line.start] in " \t" and current is not None
-        if indented and current is not None:
+        if current is not None and text[line.start] in " \t":
             current = Span(current.start, span.end)
             continue
         if current is not None:
@@ -339,33 +369,33 @@ def _lines(text: str, body: Span) -> Iterator[Span]:
         yield current
 
 
-def _table(text: str) -> Iterator[_Piece]:
-    """One unit a row; the heading rows are the title of every run of rows."""
-    rows = [
-        s
-        for s in (_strip(text, line) for line in _line_spans(text, Span(0, len(text))))
-        if s.end > s.start
-    ]
+def _table(text: str, protection: Protection) -> Iterator[_Piece]:
+    """One unit a row; the heading rows frame all of them."""
+    lines = _line_spans(text, Span(0, len(text)), protection)
+    rows = [s for s in (_strip(text, line) for line in lines) if s.end > s.start]
     header = 2 if len(rows) > 1 and re.fullmatch(r"[\s|:+=-]+", rows[1].of(text)) else 1
-    yield from (
-        _Piece(0, row, frame=i < header and len(rows) > header) for i, row in enumerate(rows)
-    )
+    if len(rows) <= header:
+        header = 0
+    yield from (_Piece(0, 0, row, frame=True) for row in rows[:header])
+    for stretch, group in enumerate(_by_size(rows[header:])):
+        yield from (_Piece(0, stretch, row) for row in group)
 
 
 _DEMO_START = re.compile(
-    r"(?:q|question|input|problem|example[ \t]*\d*|user|text|sentence|review)[ \t]*\d*[ \t]*[:：.]",
+    r"(?:q|question|input|problem|example|user|text|sentence|review)[ \t]*+\d*+[ \t]*+[:：.]",
     re.IGNORECASE,
 )
 
 
-def _demonstrations(text: str) -> Iterator[Span]:
+def _demonstrations(text: str, protection: Protection) -> Iterator[Span]:
     """Question-answer blocks: each opens with the label that opens the first."""
-    lines = [line for line in _line_spans(text, Span(0, len(text))) if line.of(text).strip()]
+    whole = _line_spans(text, Span(0, len(text)), protection)
+    lines = [line for line in whole if line.of(text).strip()]
     label = next(
         (m.group().lower() for m in (_DEMO_START.match(text, s.start) for s in lines) if m), None
     )
     if label is None:
-        yield from _blocks(text)
+        yield from _blocks(text, protection)
         return
     word = re.sub(r"[\d\s]+", "", label)
     starts = [
