@@ -71,7 +71,11 @@ class Pipeline:
 
     def run(self, messages: Sequence[Record], chosen: Policy) -> Result:
         """Compress one request, from the first turn on and without memory of another."""
-        raw = json.dumps({"model": MODEL, "messages": messages}, ensure_ascii=False).encode()
+        body = json.dumps({"model": MODEL, "messages": messages}, ensure_ascii=False)
+        return self.run_raw(body.encode(), chosen)
+
+    def run_raw(self, raw: bytes, chosen: Policy) -> Result:
+        """Compress one body."""
         request = parse_chat(raw)
         tagged = turns(request, chosen.tagging)
         steps = compress(tagged, chosen, encoding_for(request.model), Forgetful())

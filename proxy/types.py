@@ -167,6 +167,7 @@ class Turn:
 class Mark(StrEnum):
     """The only text that Laconic ever inserts (law 3)."""
 
+    ELISION = "…"  # stands for a leaf of which nothing is kept: some providers refuse blank text
     RECALL_HEADING = "[From above]\n"
     RECALL_END = "\n\n"
     GAP = " "

@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from hypothesis import given
@@ -118,10 +119,14 @@ def test_two_processes_have_different_keys():
     assert VectorMemo().question_key("m", "q") != VectorMemo().question_key("m", "q")
 
 
-def test_turns_are_remembered_up_to_a_number():
-    memo = TurnMemo(2)
-    memo.put(b"1", "one")
-    memo.put(b"2", "two")
-    memo.put(b"3", "three")
-    assert [memo.get(key) for key in (b"1", b"2", b"3")] == [None, "two", "three"]
-    assert memo.usage == Usage(hits=2, misses=1, entries=2, size=2)
+@dataclass(frozen=True)
+class Weight:
+    weight_bytes: int
+
+
+def test_turns_are_remembered_up_to_a_weight():
+    memo = TurnMemo(7)
+    for key, weight in ((b"1", 3), (b"2", 4), (b"3", 2)):
+        memo.put(key, Weight(weight))
+    assert [memo.get(key) for key in (b"1", b"2", b"3")] == [None, Weight(4), Weight(2)]
+    assert memo.usage == Usage(hits=2, misses=1, entries=2, size=6)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from proxy.compress import flat, recall
-from proxy.compress.asks import needs_whole_text, whole_text_score
+from proxy.compress.asks import is_overview, needs_whole_text, whole_text_score
 from proxy.compress.layout import Material, Rendered, read_material, render, totals
 from proxy.compress.ports import DocumentVectors, Encoding, QuestionVectors, ScoreRequest, Scores
 from proxy.compress.relevance import Relevance, rate_units
@@ -71,7 +71,7 @@ def compress_turn(scene: Scene) -> Steps:
         result = _select(scene, material, asked, scores.documents[: len(own)])
     if recalling:
         chosen = recall.wanted(
-            store, question, asked, scores.documents[len(own) :], scene.policy.recall.share
+            store, question, asked, scores.documents[len(own) :], scene.policy.recall
         )
         result = _with_recall(scene, result, store, chosen)
     return result
@@ -121,9 +121,10 @@ def _select(
     documents: Sequence[DocumentVectors],
 ) -> TurnResult:
     texts = [material.text(i) for i in range(len(material.units))]
-    relevance = rate_units(scene.turn.question or "", asked, texts, documents)
-    policy = scene.policy
-    if policy.flat_relevance is not FlatRelevance.IGNORE and flat.is_flat(relevance):
+    question, policy = scene.turn.question or "", scene.policy
+    relevance = rate_units(question, asked, texts, documents)
+    is_flat = flat.is_flat(relevance) or is_overview(question)
+    if policy.flat_relevance is not FlatRelevance.IGNORE and is_flat:
         if policy.flat_relevance is FlatRelevance.PASS:
             return verbatim(material.before, Reason.FLAT_RELEVANCE)
         relevance = flat.central(documents)

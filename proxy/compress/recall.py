@@ -18,10 +18,9 @@ from proxy.compress.layout import Material
 from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
 from proxy.compress.relevance import rate_units
 from proxy.compress.result import TurnResult
+from proxy.policy.schema import Recall
 from proxy.types import Address, Mark, Piece, Quote, Span, Turn
 
-STANDING = 0.8
-"""A unit comes back where it stands at least this far from the middle of all units to the best."""
 SIMILARITY = 0.15
 """Nothing comes back where even the best unit is less similar than this: the turn is about
 something else."""
@@ -72,9 +71,9 @@ def wanted(
     question: str,
     asked: QuestionVectors,
     documents: Sequence[DocumentVectors],
-    share: float,
+    policy: Recall,
 ) -> frozenset[UnitOf]:
-    """Return the missing units among the best ``share`` (of tokens) under a question.
+    """Return the missing units among the best under a question, as far as ``policy`` goes.
 
     Units that are still there count towards the share, so a question that the kept text answers
     brings back little.
@@ -83,11 +82,11 @@ def wanted(
     relevance = rate_units(question, asked, store.texts(), documents)
     if not units or relevance.similarity.max() < SIMILARITY:
         return frozenset()
-    room = share * sum(store.cost(unit) for unit in units)
+    room = policy.share * sum(store.cost(unit) for unit in units)
     chosen: set[UnitOf] = set()
     for i in np.argsort(-relevance.scores, kind="stable"):
         unit = units[i]
-        if relevance.standing[i] < STANDING:
+        if relevance.standing[i] < policy.min_relevance:
             break
         if store.is_frame(unit) or store.cost(unit) > room:
             continue

@@ -31,6 +31,14 @@ class TurnResult:
     material: Material | None = field(default=None, repr=False)
 
     @property
+    def weight_bytes(self) -> int:
+        """About how many bytes this keeps alive: texts and units for recall, mostly."""
+        if self.material is None:
+            return 1_000
+        characters = sum(map(len, self.material.texts.values()))
+        return 1_000 + 2 * characters + 400 * len(self.material.units)
+
+    @property
     def before(self) -> int:
         """Tokens of the turn as sent."""
         return sum(count.before for count in self.components.values())

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from proxy.memo.lru import Lru, Usage
 
-Result = TypeVar("Result")
+
+class Weighed(Protocol):
+    """Anything that knows about how much memory it holds."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """About how many bytes this keeps alive."""
+
+
+Result = TypeVar("Result", bound=Weighed)
 
 
 class TurnMemo(Generic[Result]):
@@ -16,9 +25,9 @@ class TurnMemo(Generic[Result]):
     compressed as if it were new (law 8 holds for as long as the memo reaches).
     """
 
-    def __init__(self, limit: int = 20_000) -> None:
-        """Hold at most ``limit`` results."""
-        self._results: Lru[Result] = Lru(limit)
+    def __init__(self, limit_bytes: int = 64 * 2**20) -> None:
+        """Hold results of at most ``limit_bytes`` together."""
+        self._results: Lru[Result] = Lru(limit_bytes)
 
     def get(self, key: bytes) -> Result | None:
         """Return what was put under ``key``, or None."""
@@ -26,7 +35,7 @@ class TurnMemo(Generic[Result]):
 
     def put(self, key: bytes, result: Result) -> None:
         """Remember a result."""
-        self._results.put(key, result)
+        self._results.put(key, result, result.weight_bytes)
 
     @property
     def usage(self) -> Usage:

@@ -135,6 +135,8 @@ class Recall(_Strict):
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.15
     """At most this share of the earlier documents' tokens per turn; 0 turns recall off."""
+    min_relevance: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Only units that stand this high among all earlier ones: 0 the middle one, 1 the best."""
 
 
 class Allow(_Strict):
