@@ -130,8 +130,8 @@ class _Piece:
 
 def _pieces(text: str, kind: Kind) -> Iterator[_Piece]:
     if kind is Kind.JSON:
-        items = json_items(text) or [s for s in (_strip(text, Span(0, len(text))),) if any(s)]
-        yield from (_Piece(i, i, span) for i, span in enumerate(items))
+        # A record without items has no units: it is kept, since half a record is none.
+        yield from (_Piece(i, i, span) for i, span in enumerate(json_items(text)))
         return
     protection = Protection(protected_spans(text))
     if kind is Kind.TABLE:
@@ -155,9 +155,9 @@ def _block_units(
     """Return the title of one document, if it has one, and its units."""
     if kind in (Kind.DEMO, Kind.CODE):
         return None, [block]
-    title = _title(text, block, protection)
-    body = Span(title.end, block.end) if title else block
     lines = kind in (Kind.LIST, Kind.LOG)
+    title = _title(text, block, protection, announced=lines)
+    body = Span(title.end, block.end) if title else block
     units = list(_lines(text, body, protection) if lines else _sentences(text, body, protection))
     if title and units:
         return _strip(text, title), units
@@ -262,29 +262,38 @@ def _is_bare_heading(block: str) -> bool:
     )
 
 
-def _title(text: str, block: Span, protection: Protection) -> Span | None:
-    """Return what opens a document: ``[3]``, ``Document [1](Title: X)``, a heading line."""
+def _title(text: str, block: Span, protection: Protection, *, announced: bool) -> Span | None:
+    """Return what opens a document: ``[3]``, ``Document [1](Title: X)``, a heading line.
+
+    Where only what is ``announced`` as a heading is one, a short line is not: it is an item.
+    """
     end = text.find("\n", block.start, block.end)
-    if end >= 0 and _is_title_line(text[block.start : end]):
+    is_title = _is_announced if announced else _is_title_line
+    if end >= 0 and is_title(text[block.start : end].strip()):
         title = _extend_title(text, Span(block.start, end), block)
         wrapped = not _line_breaks(text, block.start, end, end + 1)
         if not wrapped and not protection.cuts(title.end):
             return title
+    if announced:
+        return None
     label = _TITLE_LABEL.match(text, block.start, block.end if end < 0 else end)
     if label and label.end() < block.end and not protection.cuts(label.end()):
         return Span(block.start, label.end())
     return None
 
 
-def _is_title_line(line: str) -> bool:
-    stripped = line.strip()
-    if not stripped or len(stripped) > 160:
+def _is_announced(line: str) -> bool:
+    if not line or len(line) > 160:
         return False
-    if stripped[0] in "#<" or stripped[-1] in ":：" or stripped.startswith("**"):
+    return line[0] in "#<" or line[-1] in ":：" or line.startswith("**")
+
+
+def _is_title_line(line: str) -> bool:
+    if _is_announced(line):
         return True
-    if _START.match(stripped):
-        return stripped[-1] not in ".!?。；;,"
-    return len(stripped) <= 100 and stripped[-1] not in ".!?…。！？।؟,;:\"')”"
+    if _START.match(line):
+        return len(line) <= 160 and line[-1] not in ".!?。；;,"
+    return 0 < len(line) <= 100 and line[-1] not in ".!?…。！？।؟,;:\"')”"
 
 
 def _extend_title(text: str, title: Span, block: Span) -> Span:
