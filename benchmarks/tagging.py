@@ -54,7 +54,9 @@ def main() -> None:
     data = Path(os.environ["LACONIC_DATA"]) / "eval"
     verbose = "-v" in sys.argv[1:]
     print("tagging_dev")
-    _table(((row["template"], row) for row in _rows(data / "tagging_dev.jsonl.gz")), verbose=verbose)
+    _table(
+        ((row["template"], row) for row in _rows(data / "tagging_dev.jsonl.gz")), verbose=verbose
+    )
     print("\nshapes of our own")
     _table(shapes(_texts(data)), verbose=verbose)
     print("\npassages and a question, share of requests split exactly right")
@@ -74,7 +76,12 @@ def request_of(messages: Sequence[Row]) -> Request:
         )
         built.append(
             Message(
-                index, message["role"], leaves, message.get("name"), message.get("tool_call_id"), calls
+                index,
+                message["role"],
+                leaves,
+                message.get("name"),
+                message.get("tool_call_id"),
+                calls,
             )
         )
     return Request(b"", None, stream=False, messages=tuple(built))
@@ -134,7 +141,9 @@ def _texts(data: Path) -> Texts:
     multi = _rows(data / "xquad_multi.jsonl.gz")
     return Texts(
         squad=[(r["context"], r["question"]) for r in squad],
-        natural=[(r["question"], [(d["title"], d["text"]) for d in r["distractors"]]) for r in natural],
+        natural=[
+            (r["question"], [(d["title"], d["text"]) for d in r["distractors"]]) for r in natural
+        ],
         multi={
             lang: [(r["context"], r["question"]) for r in multi if r["lang"] == lang]
             for lang in ("es", "zh", "hi", "ar")
@@ -163,7 +172,8 @@ SHAPES: dict[str, _Shape] = {
     "two parts, question first": lambda ps, q: [_user(_parts(q, "\n\n".join(ps)))],
     "system + user": lambda ps, q: [{"role": "system", "content": "\n\n".join(ps)}, _user(q)],
     "system with role + user": lambda ps, q: [
-        {"role": "system", "content": "\n\n".join([_ROLE, *ps])}, _user(q),
+        {"role": "system", "content": "\n\n".join([_ROLE, *ps])},
+        _user(q),
     ],
     "two messages": lambda ps, q: [_user("\n\n".join(ps)), _user(q)],
     "two messages, q first": lambda ps, q: [_user(q), _user("\n\n".join(ps))],
@@ -171,17 +181,29 @@ SHAPES: dict[str, _Shape] = {
 
 
 def _exact(data: Path, *, verbose: bool) -> None:
-    sets: dict[str, list[tuple[list[str], str]]] = {"xquad_en": _eight(_rows(data / "xquad_en.jsonl.gz"))}
+    sets: dict[str, list[tuple[list[str], str]]] = {
+        "xquad_en": _eight(_rows(data / "xquad_en.jsonl.gz"))
+    }
     multi = _rows(data / "xquad_multi.jsonl.gz")
     for lang in ("es", "zh", "hi", "ar"):
         sets[f"xquad_{lang}"] = _eight([r for r in multi if r["lang"] == lang])
     for style, numbered in NUMBERINGS.items():
         sets[f"nq {style}"] = [
-            (numbered([(d["title"], d["text"]) for d in [*r["distractors"][:14], r["gold"], *r["distractors"][14:]]]), r["question"])
+            (
+                numbered(
+                    [
+                        (d["title"], d["text"])
+                        for d in [*r["distractors"][:14], r["gold"], *r["distractors"][14:]]
+                    ]
+                ),
+                r["question"],
+            )
             for r in _rows(data / "nq_30docs_dev.jsonl.gz")
         ]
     for set_name, cases in sets.items():
-        chosen = list(SHAPES) if set_name == "xquad_en" or set_name[:2] != "nq" else list(SHAPES)[:2]
+        chosen = (
+            list(SHAPES) if set_name == "xquad_en" or set_name[:2] != "nq" else list(SHAPES)[:2]
+        )
         for name in chosen:
             right = harmed = 0
             for passages, question in cases[:: 1 if "--all" in sys.argv else 8]:
@@ -191,7 +213,9 @@ def _exact(data: Path, *, verbose: bool) -> None:
                 if verbose and not exact:
                     print("   !", set_name, name, "HARM" if harm else "", repr(question[:80]))
             n = len(cases[:: 1 if "--all" in sys.argv else 8])
-            print(f"{set_name:14s} {name:26s} exact {100 * right / n:6.2f} %   harm {100 * harmed / n:6.2f} %")
+            print(
+                f"{set_name:14s} {name:26s} exact {100 * right / n:6.2f} %   harm {100 * harmed / n:6.2f} %"
+            )
 
 
 def _eight(rows: Sequence[Row]) -> list[tuple[list[str], str]]:
@@ -210,7 +234,9 @@ def _eight(rows: Sequence[Row]) -> list[tuple[list[str], str]]:
 Numbering = Callable[[list[tuple[str, str]]], list[str]]
 NUMBERINGS: dict[str, Numbering] = {
     "[1]": lambda ds: [f"[{i}] {text}" for i, (_, text) in enumerate(ds, 1)],
-    "Document [1]": lambda ds: [f"Document [{i}](Title: {t}) {x}" for i, (t, x) in enumerate(ds, 1)],
+    "Document [1]": lambda ds: [
+        f"Document [{i}](Title: {t}) {x}" for i, (t, x) in enumerate(ds, 1)
+    ],
     "Passage 1:": lambda ds: [f"Passage {i}: {x}" for i, (_, x) in enumerate(ds, 1)],
     "1.": lambda ds: [f"{i}. {t}: {x}" for i, (t, x) in enumerate(ds, 1)],
     "### title": lambda ds: [f"### {t}\n\n{x}" for t, x in ds],
@@ -221,7 +247,8 @@ NUMBERINGS: dict[str, Numbering] = {
 
 def _judge(messages: list[Row], passages: list[str], question: str) -> tuple[bool, bool]:
     """Tell whether passages are all context and the question none, and whether the latter failed."""
-    kept, context = [], []
+    kept: list[str] = []
+    context: list[str] = []
     for turn in tagged(messages):
         for segment in turn.segments:
             (context if segment.component is Component.CONTEXT else kept).append(segment.text)

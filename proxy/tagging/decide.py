@@ -113,7 +113,9 @@ class Draft:
             return True
         if sum(self.blocks[i].end - self.blocks[i].start for i in prose) < _LEAST:
             return True
-        ends = [i for i in (*prose[:2], *prose[-2:]) if not self.closed(i) and not self.blocks[i].head]
+        ends = [
+            i for i in (*prose[:2], *prose[-2:]) if not self.closed(i) and not self.blocks[i].head
+        ]
         return any(self._speaks(i) for i in ends) or not self._documents(prose)
 
     def _speaks(self, index: int) -> bool:
@@ -220,7 +222,8 @@ class _Asked:
     """What is asked for, in the whole message or beside it."""
 
     any: bool
-    cue: bool  # it points at a text
+    cue: bool  # it speaks of a text
+    points: bool  # it points at one
     comprehends: bool  # it is done on a given text
     personal: bool
 
@@ -241,8 +244,10 @@ def _ask_at_the_ends(draft: Draft, *, asked_elsewhere: bool) -> _Asked:
         elif block.intro:
             draft.set(i, _INSTRUCTION, "introduction")
             asks.append(i)
-        elif heard.voice is Voice.COMMAND and not titled and (
-            i in ends or (heard.imperative and heard.size <= _BURIED)
+        elif (
+            heard.voice is Voice.COMMAND
+            and not titled
+            and (i in ends or (heard.imperative and heard.size <= _BURIED))
         ):
             draft.set(i, _INSTRUCTION, "command")
             asks.append(i)
@@ -257,7 +262,8 @@ def _ask_at_the_ends(draft: Draft, *, asked_elsewhere: bool) -> _Asked:
         comprehends = _short_ask(draft, loose) or comprehends
     return _Asked(
         any=bool(asks) or comprehends or asked_elsewhere or declared,
-        cue=any(h.cue for h in heard_asks) or asked_elsewhere and not draft.system,
+        cue=any(h.cue for h in heard_asks) or (asked_elsewhere and not draft.system),
+        points=any(h.points for h in heard_asks),
         comprehends=comprehends or asked_elsewhere,
         personal=any(h.personal for h in heard_asks) and not asked_elsewhere,
     )
@@ -292,7 +298,8 @@ def _short_ask(draft: Draft, loose: Sequence[int]) -> bool:
 def _may_ask(draft: Draft, index: int, loose: Sequence[int]) -> bool:
     block = draft.blocks[index]
     last = index == draft.prose()[-1]
-    unclosed = block.zone.label is Label.CONTEXT and not block.zone.closed
+    zone = block.zone
+    unclosed = zone.label is Label.CONTEXT and not zone.closed and zone.rule != "introduction"
     if index not in loose and not (last and unclosed):
         return False
     titled = index > 0 and draft.blocks[index - 1].heading
@@ -303,12 +310,17 @@ def _may_ask(draft: Draft, index: int, loose: Sequence[int]) -> bool:
 def _labelled_contexts(draft: Draft, *, asked: _Asked) -> None:
     """Decide what stands under a context label that nothing closes."""
     zones = [
-        i for i in draft.prose()
+        i
+        for i in draft.prose()
         if draft.blocks[i].zone.label is Label.CONTEXT and not draft.closed(i)
     ]
     runs: list[list[int]] = []
     for i in zones:
-        if runs and runs[-1][-1] == _before(draft, i) and draft.blocks[i].zone == draft.blocks[runs[-1][-1]].zone:
+        if (
+            runs
+            and runs[-1][-1] == _before(draft, i)
+            and draft.blocks[i].zone == draft.blocks[runs[-1][-1]].zone
+        ):
             runs[-1].append(i)
         else:
             runs.append([i])
@@ -337,7 +349,9 @@ def _worth(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
     told = draft.blocks[run[0]].zone.rule == "introduction"
     if draft.system or not asked.any:
         return size >= _LEAST_SYSTEM and speaks * 2 <= len(run)
-    return size >= (_LEAST_CUED if told and asked.comprehends else _LEAST) and speaks * 2 <= len(run)
+    return size >= (_LEAST_CUED if told and asked.comprehends else _LEAST) and speaks * 2 <= len(
+        run
+    )
 
 
 def _one_context(draft: Draft, run: list[int], *, at_end: bool, asked: _Asked) -> None:
@@ -392,6 +406,9 @@ def _enclosed(draft: Draft, *, asked: _Asked) -> None:
         if _shows_format(draft, i):
             draft.set(i, _INSTRUCTION, "format")
             continue
+        if block.kind not in _DATA and draft.heard(i).voice is Voice.QUESTION:
+            draft.set(i, _QUESTION, "ask")
+            continue
         before = draft.blocks[_before_mark(draft, i)].zone if i else OPEN
         told = before.label is Label.CONTEXT or (asked.cue and not draft.system)
         speaks = draft.heard(i).voice in _STRONG and block.kind not in _DATA and not told
@@ -403,23 +420,31 @@ def _enclosed(draft: Draft, *, asked: _Asked) -> None:
 
 def _before_mark(draft: Draft, index: int) -> int:
     index -= 1
-    while index > 0 and draft.blocks[index].mark is not None and draft.blocks[index].mark != "label":
+    while (
+        index > 0 and draft.blocks[index].mark is not None and draft.blocks[index].mark != "label"
+    ):
         index -= 1
     return max(0, index)
 
 
 def _shows_format(draft: Draft, index: int) -> bool:
-    """Tell whether a block is a sample of the answer: what precedes it speaks of the format."""
+    """Tell whether a block is a sample of the answer: what precedes it speaks of format."""
     block = draft.blocks[index]
     if block.end - block.start > 2000 or index == 0:
         return False
     before = draft.blocks[_before_prose(draft, index)]
     if before.start >= block.start or before.mark is not None:
-        return before.mark == "label" and words.FORMAT.search(draft.text[before.start : before.end]) is not None
+        return (
+            before.mark == "label"
+            and words.FORMAT.search(draft.text[before.start : before.end]) is not None
+        )
     said = draft.text[before.start : before.end][-200:].rstrip()
     last = said.rpartition("\n")[2]
     shows = words.FORMAT.search(last) is not None
-    return shows and (said.endswith((":", "：")) or block.kind is Kind.JSON and draft.made[_before_prose(draft, index)] is not None)
+    return shows and (
+        said.endswith((":", "："))
+        or (block.kind is Kind.JSON and draft.made[_before_prose(draft, index)] is not None)
+    )
 
 
 def _before_prose(draft: Draft, index: int) -> int:
@@ -480,7 +505,7 @@ def _is_document(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
     if draft.system:
         passages = of[Voice.PASSAGE] - listed
         return asked.any and total >= _LEAST_SYSTEM and passages >= 0.6 * total
-    if asked.cue:
+    if asked.points or (asked.cue and of[Voice.PASSAGE] - listed >= 0.6 * total):
         return total >= _LEAST_CUED
     if not asked.comprehends or of[Voice.PASSAGE] - listed < 0.6 * total:
         return False
@@ -507,7 +532,8 @@ def _marks(draft: Draft) -> None:
         if block.mark is None:
             continue
         sides = [
-            draft.made[j] for j in (i - 1, i + 1)
+            draft.made[j]
+            for j in (i - 1, i + 1)
             if 0 <= j < len(draft.blocks) and draft.blocks[j].mark is None
         ]
         if block.mark == "fence" and _beside_code(draft, i):

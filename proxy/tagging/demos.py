@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from proxy.tagging import words
 from proxy.tagging.words import Label
 
 _LINE_LABEL = re.compile(
-    r"^[ \t]*(?:#{1,4} |\*\*|\[)?([^\W\d_][\w ()/'-]{0,32}?)[ \t]{0,2}#?\d{0,3}(?:\*\*|\])?[ \t]{0,2}[:：](?:\*\*)?",
+    r"^[ \t]*(?:#{1,4} |\*\*"
+    r"|\[)?([^\W\d_][\w ()/'-]{0,32}?)[ \t]{0,2}#?\d{0,3}(?:\*\*|\])?[ \t]{0,2}[:：](?:\*\*)?",
     re.MULTILINE,
 )
 _ARROW = re.compile(r"^.{1,200}?(=>|->|→|==>|>>>)[ \t]*(.{0,200})$", re.MULTILINE)
 _OPEN_END = 60  # characters that may follow the last, open label: "Let's think step by step"
 _TEMPLATE = re.compile(
-    r"\b(?:you (?:should|must|will|can)|the (?:input|original|final|user's) (?:question|answer|text)"
+    r"\b(?:you (?:should|must|will|can)|the (?:input|original|final|user's) (?:question|answer"
+    r"|text)"
     r"|your (?:answer|response|reasoning))\b|\{\{?\w+\}?\}|<(?:your|the) [\w ]+>|\.\.\.$",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -54,7 +57,7 @@ def find(text: str) -> Demos | None:
         _Mark(m.group(1).lower(), m.start() + _indent(m.group()), m.end())
         for m in _LINE_LABEL.finditer(text)
     ]
-    return _labelled(text, marks) or _arrows(text)
+    return _labelled(text, marks) or _answered_pairs(text, marks) or _arrows(text)
 
 
 def _indent(matched: str) -> int:
@@ -65,7 +68,9 @@ def _labelled(text: str, marks: list[_Mark]) -> Demos | None:
     if len(marks) < 3:
         return None
     last = marks[-1]
-    is_open = len(text[last.end :].strip()) <= _OPEN_END and not text[last.end :].strip().endswith("?")
+    is_open = len(text[last.end :].strip()) <= _OPEN_END and not text[last.end :].strip().endswith(
+        "?"
+    )
     names = [mark.name for mark in marks]
     closer = last.name if is_open and names.count(last.name) >= 2 else None
     opener = _opener(names, closer)
@@ -86,6 +91,27 @@ def _labelled(text: str, marks: list[_Mark]) -> Demos | None:
     )
 
 
+def _answered_pairs(text: str, marks: list[_Mark]) -> Demos | None:
+    """Find questions that all have their answers, with something else after them."""
+    known = [words.LABELS.get(mark.name) for mark in marks]
+    pairs = [
+        i
+        for i in range(len(marks) - 1)
+        if known[i] is Label.QUESTION and known[i + 1] is Label.ANSWER
+    ]
+    if len(pairs) < 2 or len(pairs) != known.count(Label.QUESTION):
+        return None
+    start, final = marks[pairs[0]], marks[pairs[-1] + 1]
+    end = text.find("\n\n", final.end)
+    if (
+        end < 0
+        or not text[final.end : end].strip()
+        or _TEMPLATE.search(text[start.start : end][:4000])
+    ):
+        return None
+    return Demos(start.start, end, None, None)
+
+
 def _opener(names: list[str], closer: str | None) -> str | None:
     """Return the label that begins an item: the first after the last complete item's closer."""
     if closer is None:
@@ -94,9 +120,9 @@ def _opener(names: list[str], closer: str | None) -> str | None:
     before = len(names) - 2 - names[:-1][::-1].index(closer)
     asked = {Label.QUESTION, Label.INPUT, Label.CONTEXT}
     between = [name for name in names[before + 1 : -1] if name in names[:before]]
-    known = [name for name in between if words.LABELS.get(name) in asked]
+    telling = [name for name in between if words.LABELS.get(name) in asked]
     even = [name for name in between if abs(names.count(name) - names.count(closer)) <= 1]
-    return next(iter(known + even), None)
+    return next(iter(telling + even), None)
 
 
 def _usual_closer(names: list[str], items: list[int]) -> str | None:
@@ -110,20 +136,18 @@ def _repeats(
 ) -> bool:
     if len(items) < 2:
         return False
-    for here, there in zip(items, items[1:], strict=False):
-        inner = [mark.name for mark in marks[here + 1 : there]]
-        if closer is not None and closer not in inner:
-            return False
-        if closer is None and not _answered(text[marks[here].end : marks[there].start]):
-            return False
-    known = words.LABELS.get(opener), words.LABELS.get(closer or "")
+    inner = [marks[here:there] for here, there in pairwise(items)]
     if closer is None:
-        return len(items) >= 3 and known[0] in {Label.QUESTION, Label.INPUT}
+        complete = [text[m[0].end : marks[i].start] for m, i in zip(inner, items[1:], strict=True)]
+        asks = words.LABELS.get(opener) in {Label.QUESTION, Label.INPUT}
+        return asks and len(items) >= 3 and all(map(_answered, complete))
+    if not all(closer in (mark.name for mark in item[1:]) for item in inner):
+        return False
     if len(items) >= 4:
         return True
-    if _TEMPLATE.search(text[marks[items[0]].start : marks[items[-1]].start][:4000]):
+    if _TEMPLATE.search(text[inner[0][0].start : marks[items[-1]].start][:4000]):
         return False
-    return len(items) == 3 or (known[0] is not None and known[1] is Label.ANSWER)
+    return len(items) == 3 or (opener in words.LABELS and words.LABELS.get(closer) is Label.ANSWER)
 
 
 def _answered(item: str) -> bool:

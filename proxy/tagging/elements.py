@@ -19,10 +19,55 @@ _TOKEN = re.compile(
     re.MULTILINE,
 )
 _HTML = frozenset(
-    "html body div p ul ol section main h1 h2 h3 h4 h5 h6 head script style nav header footer form "
-    "table article svg span a b i em strong li td tr th tbody thead label button title br pre img code".split()
+    [
+        "html",
+        "body",
+        "div",
+        "p",
+        "ul",
+        "ol",
+        "section",
+        "main",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "head",
+        "script",
+        "style",
+        "nav",
+        "header",
+        "footer",
+        "form",
+        "table",
+        "article",
+        "svg",
+        "span",
+        "a",
+        "b",
+        "i",
+        "em",
+        "strong",
+        "li",
+        "td",
+        "tr",
+        "th",
+        "tbody",
+        "thead",
+        "label",
+        "button",
+        "title",
+        "br",
+        "pre",
+        "img",
+        "code",
+    ]
 )
-_HTML_BLOCK = frozenset("html body div p ul ol section main table head svg".split())
+_HTML_BLOCK = frozenset(
+    ["html", "body", "div", "p", "ul", "ol", "section", "main", "table", "head", "svg"]
+)
 _MENTION = 100  # a pair in mid-line with less than this inside is a mention of the tags
 
 
@@ -45,7 +90,12 @@ def find_elements(text: str, tags: Mapping[str, Label], demos: Demos | None) -> 
     if demos is not None:
         found.append(
             Element(
-                demos.start, demos.start, demos.end, demos.end, Label.CONTEXT, "demonstration",
+                demos.start,
+                demos.start,
+                demos.end,
+                demos.end,
+                Label.CONTEXT,
+                "demonstration",
                 Kind.DEMO,
             )
         )
@@ -79,7 +129,8 @@ def _fences_and_tags(
 
 
 def _closers(tokens: list[re.Match[str]]) -> dict[int, int]:
-    """Return, for the index of each token that may open a fence, that of the one that closes it."""
+    """Return, for the index of each token that may open a fence, that of the one that closes
+    it."""
     following: dict[str, int] = {}
     closers: dict[int, int] = {}
     for index in range(len(tokens) - 1, -1, -1):
@@ -104,23 +155,25 @@ def _fence(opening: re.Match[str], closing: re.Match[str]) -> Element:
 def _pair(
     text: str, opening: re.Match[str], closing: re.Match[str], tags: Mapping[str, Label]
 ) -> Element | None:
-    name = opening["name"]
-    inner = text[opening.end() : min(closing.start(), opening.end() + 2 * _MENTION)].strip()
     line = text[max(0, opening.start() - 80) : opening.start()].rpartition("\n")[2].rstrip()
-    at_start = not line or line.endswith((":", "：", ">"))
+    inner = text[opening.end() : min(closing.start(), opening.end() + 2 * _MENTION)].strip()
     if not inner:
         return None
+    name = opening["name"].lower()
+    at_start = not line or line.endswith((":", "：", ">"))
+    if name in _HTML and name not in tags and not (name == "article" and at_start):
+        page = name in _HTML_BLOCK and not line
+        return _html(opening.start(), closing.end()) if page else None
+    label = tag_meaning(opening["name"], tags)
+    mention = not at_start and (len(inner) < _MENTION or label is None)
+    if mention or label in {Label.ANSWER, Label.META}:
+        return None
+    kind = Kind.DEMO if label is Label.DEMO else None
+    label = Label.CONTEXT if label is Label.DEMO else label
     places = (opening.start(), opening.end(), closing.start(), closing.end())
-    if name.lower() in _HTML and name.lower() not in tags:
-        if name.lower() == "article" and at_start:
-            return Element(*places, Label.CONTEXT, "tag")
-        page = Element(places[0], places[0], places[3], places[3], None, "html", Kind.CODE)
-        return page if name.lower() in _HTML_BLOCK and not line else None
-    label = tag_meaning(name, tags)
-    if label is Label.DEMO:
-        return Element(*places, Label.CONTEXT, "tag", Kind.DEMO)
-    if label in {Label.ANSWER, Label.META} or (not at_start and len(inner) < _MENTION):
-        return None
-    if label is None and not at_start:
-        return None
-    return Element(*places, label, "tag")
+    return Element(*places, label, "tag", kind)
+
+
+def _html(start: int, end: int) -> Element:
+    """Return a stretch of HTML as one piece, its tags included."""
+    return Element(start, start, end, end, None, "html", Kind.CODE)

@@ -11,7 +11,8 @@ from proxy.types import Kind
 _ENOUGH = 200  # lines looked at to judge a block
 _LIST = re.compile(r"(?:[-*•+–·▪◦]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])[ \t]")
 _LOG = re.compile(
-    r"(?:\[?\(?\d{4}[-/]\d\d[-/]\d\d[T \]]|\[?\d\d:\d\d:\d\d|[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d "
+    r"(?:\[?\(?\d{4}[-/]\d\d[-/]\d\d[T \]]"
+    r"|\[?\d\d:\d\d:\d\d|[A-Z][a-z]{2} [ \d]?\d \d\d:\d\d:\d\d "
     r"|\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL|NOTICE)\b[\]: ]"
     r"|\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3} |[IWEF]\d{4} \d\d:\d\d)"
 )
@@ -20,11 +21,16 @@ _TRACE = re.compile(
     r"|Exception in thread |[\w.]{1,80}(?:Error|Exception): |goroutine \d+ \[|panic: )"
 )
 _CODE = re.compile(
-    r"(?:def |class |import |from [\w.]+ import |return\b|if .{0,120}[:{]$|for .{0,120}[:{]$|while .{0,120}[:{]$"
-    r"|else\b.{0,4}$|elif |try:|except\b|with .{0,120}:$|@\w|#include|public |private |protected |static "
-    r"|func |fn |let |const |var |function\b|package |using [\w.]+;|namespace |struct |enum |\}|\{$|</?\w+[ >/]"
-    r"|SELECT |INSERT |CREATE |UPDATE |DELETE |FROM |WHERE |JOIN |ALTER |<!|<\?|//|/\*|[+-]{3} [ab]/|@@ "
-    r"|[`\"]?\w{1,60}[`\"]? (?:INTEGER|INT|BIGINT|SERIAL|TEXT|VARCHAR|NUMERIC|DECIMAL|TIMESTAMP|BOOLEAN|DATE)\b|diff --git|\$ \w|sudo |[\w.\[\]]{1,60} [-+*/]?= )",
+    r"(?:def |class |import |from [\w.]+ import |return\b|if .{0,120}[:{]$|for .{0,120}[:{]$"
+    r"|while .{0,120}[:{]$"
+    r"|else\b.{0,4}$|elif |try:|except\b|with .{0,120}:$|@\w|#include|public |private "
+    r"|protected |static "
+    r"|func |fn |let |const |var |function\b|package |using [\w.]+;|namespace |struct |enum |\}"
+    r"|\{$|</?\w+[ >/]"
+    r"|SELECT |INSERT |CREATE |UPDATE |DELETE |FROM |WHERE |JOIN |ALTER |<!|<\?|//|/\*"
+    r"|[+-]{3} [ab]/|@@ "
+    r"|[`\"]?\w{1,60}[`\"]? (?:INTEGER|INT|BIGINT|SERIAL|TEXT|VARCHAR|NUMERIC|DECIMAL|TIMESTAMP"
+    r"|BOOLEAN|DATE)\b|diff --git|\$ \w|sudo |[\w.\[\]]{1,60} [-+*/]?= )",
 )
 _CODE_END = (";", "{", "}", "):", ");", "},", "],", "=>", "*/")
 

@@ -16,14 +16,20 @@ _BOLD = re.compile(r"(?:\*\*|__)([^*\n]{1,80}?)[:：]?(?:\*\*|__)[ \t]{0,4}[:：
 _INLINE = re.compile(rf"[*_]?({_NAME})[*_]?[ \t]{{0,4}}[:：][*_]?(?!//)[ \t]{{0,4}}")
 _FRAMED = (
     re.compile(r"\[\[ ## (\w{1,40}) ## \]\]"),
-    re.compile(r"(?:={2,}|-{2,}|\*{2,}|~{2,}|<{2,}|#{3,})[ \t]{0,4}([^=*<>#-]{1,60}?)[ \t]{0,4}(?:={2,}|-{2,}|\*{2,}|~{2,}|>{2,}|#{3,})[:：]?$"),
+    re.compile(
+        r"(?:={2,}|-{2,}|\*{2,}|~{2,}|<{2,}"
+        r"|#{3,})[ \t]{0,4}([^=*<>#-]{1,60}?)[ \t]{0,4}(?:={2,}|-{2,}|\*{2,}|~{2,}|>{2,}"
+        r"|#{3,})[:：]?$"
+    ),
     re.compile(r"[\[【<「]([^\]】>」\n]{1,60})[\]】>」][:：]?[ \t]{0,4}"),
 )
 _NUMBERED = re.compile(
     r"(?:\[\^?\d{1,4}\]|【\d{1,4}】|\(\d{1,3}\)(?=[ \t]*\S)"
     r"|[\[(]?(?:doc(?:ument)?|passage|source|article|text|chunk|snippet|excerpt|result|reference|context"
-    r"|paragraph|section|page|item|record|entry|file|evidence|fact|abstract|review|comment|email|message|post"
-    r"|documento|pasaje|fuente|fragmento|dokument|quelle|abschnitt|passage|extrait|trecho|fonte|brano"
+    r"|paragraph|section|page|item|record|entry|file|evidence|fact|abstract|review|comment"
+    r"|email|message|post"
+    r"|documento|pasaje|fuente|fragmento|dokument|quelle|abschnitt|passage|extrait|trecho|fonte"
+    r"|brano"
     r"|документ|отрывок|источник|фрагмент|दस्तावेज़|अनुच्छेद|وثيقة|مستند|فقرة)s?"
     r"[ \t]*(?:\[\d{1,4}\]|\(\d{1,4}\)|[#№]?[ \t]?\d{1,4}|no\.? ?\d{1,4})(?![\w.,]\d)[\])]?"
     r"|(?:文档|段落|资料|文章|参考|文書|資料|片段|第)[ \t]*\d{1,4}[ \t]*[段篇条節]?)"
@@ -33,7 +39,21 @@ _NUMBERED = re.compile(
 _PART = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*(?:[\u0900-\u0dff]+[^\W\d_]*)*")
 
 
-_FIELDS = frozenset("source file page section chapter document doc record case post website".split())
+_FIELDS = frozenset(
+    [
+        "source",
+        "file",
+        "page",
+        "section",
+        "chapter",
+        "document",
+        "doc",
+        "record",
+        "case",
+        "post",
+        "website",
+    ]
+)
 """Labels that, with something short after them, are a line of a document's head."""
 
 _PLACEHOLDER = re.compile(r"(?:the|your|an?) [^.!?\n]{1,60}$|[{<\[][^\n]{1,60}[}>\]]$")

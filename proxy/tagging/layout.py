@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from proxy.tagging import demos, words
 from proxy.tagging.elements import Element, find_elements
 from proxy.tagging.kinds import JsonFinder, is_csv, kind_of, line_kind
-from proxy.tagging.labels import Announcement, announce, numbered_head
+from proxy.tagging.labels import Announcement, announce, meaning, numbered_head
 from proxy.tagging.voice import Voice, hear
 from proxy.tagging.words import Label
 from proxy.types import Kind, Span
@@ -30,6 +30,8 @@ _WRAPPED = 110  # a line longer than this was not wrapped by an editor
 _PEEL = 6  # lines at most that are taken from one end of a paragraph
 _NUMBERED_DOC = 120  # characters that make "1. ..." a document rather than a list item
 _DEEPEST = 8  # nested tags that are looked into
+_ONE_LINE = 100  # characters after a label in which another label of the same line is looked for
+_INNER = re.compile(r"[ \t](question|query|context|passage|document|answer)[ \t]?:", re.IGNORECASE)
 _STRUCTURED = frozenset({Kind.TABLE, Kind.LOG, Kind.CODE})
 
 
@@ -98,9 +100,9 @@ class _Reader:
     def _element(self, element: Element, depth: int) -> None:
         self._mark(element.start, element.inner_start, element.rule)
         inner = Zone(element.label, element.rule, closed=True)
-        if element.kind is not None:
-            self._plain(element, inner)
-        elif element.label in {Label.CONTEXT, None} and element.rule == "fence":
+        if element.kind is not None or (
+            element.label in {Label.CONTEXT, None} and element.rule == "fence"
+        ):
             self._plain(element, inner)
         elif element.label is Label.CONTEXT or depth >= _DEEPEST:
             _Lines(self, element.inner_start, element.inner_end, inner).read()
@@ -281,12 +283,30 @@ class _Lines:
         return True
 
     def _rest(self, span: Span, at: int) -> None:
-        """Go on with what follows a label on its line."""
-        rest = self.text[at : span.end]
-        if not rest.strip():
-            return
-        start = at + len(rest) - len(rest.lstrip())
-        self.paragraph.append(Span(start, span.end))
+        """Go on with what follows a label on its line, up to further labels of the same line."""
+        while at < span.end:
+            inner = self._inner_label(at, span.end)
+            end = inner[0].start if inner else span.end
+            rest = self.text[at:end]
+            if rest.strip():
+                self.paragraph.append(Span(at + len(rest) - len(rest.lstrip()), end))
+            if inner is None:
+                return
+            mark, label = inner
+            self._flush()
+            self._mark(mark, "cue" if label is Label.ANSWER else "label")
+            self.zone = self.after = OPEN if label is Label.ANSWER else Zone(label, "label")
+            at = mark.end
+
+    def _inner_label(self, start: int, end: int) -> tuple[Span, Label] | None:
+        """Return the next label of a line that opens another zone: ``question: ... context: ...``."""
+        if end - start < _ONE_LINE:
+            return None
+        for inner in _INNER.finditer(self.text, start, end):
+            label = meaning(inner.group(1))
+            if label is not None and label is not self.zone.label:
+                return Span(inner.start(1), inner.end()), label
+        return None
 
     def _introduction(self, line: str) -> None:
         """Let a sentence that ends in a colon announce what follows it."""
@@ -330,8 +350,14 @@ class _Lines:
         if self.zone.once:
             self.zone = self.after
 
-    def _add(  # noqa: PLR0913 - the fields of a block
-        self, start: int, end: int, kind: Kind, *, head: bool = False, heading: bool = False,
+    def _add(
+        self,
+        start: int,
+        end: int,
+        kind: Kind,
+        *,
+        head: bool = False,
+        heading: bool = False,
         intro: bool = False,
     ) -> None:
         self.reader.blocks.append(
@@ -357,6 +383,9 @@ def _introduced(line: str) -> Label | None:
     """Return what a sentence that ends in a colon announces: its last telling noun."""
     if words.ABOVE.search(line):
         return Label.QUESTION
+    pointed = words.THIS.search(line)
+    if pointed and words.LABELS.get(pointed.group(1).lower()) in {Label.CONTEXT, Label.QUESTION}:
+        return words.LABELS[pointed.group(1).lower()]
     if words.FORMAT.search(line):
         return Label.INSTRUCTION
     found = [w.lower() for w in _WORD.findall(line)]
@@ -386,7 +415,7 @@ def _cut(text: str, spans: list[Span], *, opens: bool, ends: bool) -> Iterator[l
     ):
         yield [spans[first]]
         first += 1
-    tail = []
+    tail: list[list[Span]] = []
     while last - first > 1 and len(tail) < _PEEL:
         line = text[spans[last - 1].start : spans[last - 1].end]
         above = text[spans[last - 2].start : spans[last - 2].end]

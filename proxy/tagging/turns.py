@@ -44,8 +44,12 @@ def turns(request: Request, options: Tagging) -> tuple[Turn, ...]:
         segments = _segments(run, tags, demonstration=demonstration)
         own = _question(run, segments)
         question = own or question
-        grown = _instructions(run, segments, instructions)
-        kept = tuple(instructions)[-_MOST_INSTRUCTIONS:] if grown or not made else made[-1].instructions
+        grown = _instructions(segments, instructions)
+        kept = (
+            tuple(instructions)[-_MOST_INSTRUCTIONS:]
+            if grown or not made
+            else made[-1].instructions
+        )
         made.append(
             Turn(
                 index=index,
@@ -106,10 +110,8 @@ def _question(run: Sequence[Message], segments: Sequence[Segment]) -> str | None
     return tasks[-1] if tasks else None
 
 
-def _instructions(
-    run: Sequence[Message], segments: Sequence[Segment], known: dict[str, None]
-) -> bool:
-    """Add the run's instructions to those known; marks are none.  Tell whether any was new."""
+def _instructions(segments: Sequence[Segment], known: dict[str, None]) -> bool:
+    """Add a turn's instructions to those known; marks are none.  Tell whether any was new."""
     before = len(known)
     for segment in segments:
         text = segment.text.strip()
@@ -119,8 +121,10 @@ def _instructions(
 
 
 def _says_something(segment: Segment, text: str) -> bool:
-    return segment.rule not in {"ruler", "cue"} and any(ch.isalnum() for ch in text) and (
-        segment.rule not in _MARK_RULES or len(text.split()) > 2
+    return (
+        segment.rule not in {"ruler", "cue"}
+        and any(ch.isalnum() for ch in text)
+        and (segment.rule not in _MARK_RULES or len(text.split()) > 2)
     )
 
 
@@ -145,8 +149,10 @@ def _segments(
 
 def _is_asking(message: Message) -> bool:
     """Tell whether a message is to be read: neither history, nor results, nor an example."""
-    return message.role != "assistant" and message.role not in _RESULTS and (
-        message.name not in _EXAMPLES
+    return (
+        message.role != "assistant"
+        and message.role not in _RESULTS
+        and (message.name not in _EXAMPLES)
     )
 
 
@@ -210,7 +216,9 @@ def _history(message: Message, *, demonstration: bool) -> Iterator[_Part]:
             start = block.start
         kind = kind if block.mark is not None else block.kind
     if text:
-        yield _Part(start, len(text), Component.CONTEXT, Kind.DEMO if example else kind or Kind.PROSE, rule)
+        yield _Part(
+            start, len(text), Component.CONTEXT, Kind.DEMO if example else kind or Kind.PROSE, rule
+        )
 
 
 def _place(message: Message, parts: Sequence[_Part]) -> Iterator[Segment]:

@@ -52,7 +52,8 @@ class Paragraph:
     personal: bool  # says "I"
     imperative: bool  # opens with a command, or says who it speaks to
     comprehends: bool  # asks for something that is done on a given text
-    cue: bool  # points at a text given elsewhere
+    cue: bool  # speaks of a text given elsewhere
+    points: bool  # and points at it, or asks for something that is done on it
     colon: bool  # ends by announcing what follows
 
 
@@ -89,6 +90,7 @@ def hear(text: str) -> Paragraph:
         imperative=speech.commands or speech.strong,
         comprehends=voice is Voice.QUESTION or cue or on_a_text,
         cue=cue,
+        points=cue and (_reads(speech) or words.POINT.search(speech.spoken) is not None),
         colon=text.rstrip(" \t\r\n*_").endswith((":", "：")),
     )
 
@@ -142,6 +144,10 @@ def _commands(opening: tuple[str, ...], body: str) -> bool:
         clauses = any(_verb(m.group(1)) for m in _CLAUSE.finditer(body[:300]))
         return clauses and words.MODEL_WORDS.pattern.search(body[:300]) is not None
     return bool(words.IMPERATIVE_START.match(body) or words.IMPERATIVE_END.search(body[-40:]))
+
+
+def _reads(speech: _Speech) -> bool:
+    return not words.COMPREHEND.isdisjoint(speech.opening[:1])
 
 
 def _on_a_text(opening: tuple[str, ...]) -> bool:

@@ -6,11 +6,12 @@ Everything here is a general word of its language, lower-case.  Nothing is a pro
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
 
 
-class Lexicon(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Lexicon:
     """A pattern, and words of which an ASCII text must hold one for the pattern to be found.
 
     Looking a text's words up in a set is some twenty times faster than searching for alternatives.
@@ -61,8 +62,10 @@ _NOUNS = {
         documentation faq faqs memory memories observation observations post comment comments
         clause clauses letter memo statement statements case lecture speech essay listing
         inventory catalog catalogue profile biography bio database corpus kb
-        contexto pasaje pasajes documento documentos artículo texto textos fuente fuentes antecedentes
-        datos informe fragmento fragmentos párrafo correo transcripción historia información extracto
+        contexto pasaje pasajes documento documentos artículo texto textos fuente fuentes
+        antecedentes
+        datos informe fragmento fragmentos párrafo correo transcripción historia información
+        extracto
         kontext dokument dokumente artikel quelle quellen hintergrund daten bericht abschnitt
         protokoll auszug absatz vertrag informationen unterlagen
         contexte passages extrait extraits données rapport texte textes article courriel contrat
@@ -73,27 +76,32 @@ _NOUNS = {
         справка материал материалы фрагмент сведения абзац
         संदर्भ पाठ लेख अनुच्छेद दस्तावेज़ दस्तावेज गद्यांश जानकारी
         السياق النص نص سياق المقال المقالة الفقرة الفقرات المستند المستندات المصدر المصادر الوثيقة
-        上下文 背景 文章 文本 资料 材料 内容 文档 段落 参考 参考资料 原文 正文 背景知识 参考文献 已知信息 语境
-        検索結果 文脈 本文 文書 資料 参考情報 コンテキスト 記事 テキスト 搜索结果 检索结果 맥락 문맥 본문 문서"""),
+        上下文 背景 文章 文本 资料 材料 内容 文档 段落 参考 参考资料 原文 正文 背景知识 参考文献
+        已知信息 语境
+        検索結果 文脈 本文 文書 資料 参考情報 コンテキスト 記事 テキスト 搜索结果 检索结果 맥락
+        문맥 본문 문서"""),
     Label.QUESTION: _words("""
         question questions query queries ask request q
         pregunta preguntas consulta frage fragen anfrage questão pergunta perguntas domanda domande
         demande requête вопрос вопросы запрос प्रश्न सवाल السؤال سؤال الأسئلة
         问题 提问 問題 質問 问 查询 用户问题 质问 질문"""),
     Label.INSTRUCTION: _words("""
-        instruction instructions task tasks rules rule guidelines guideline requirements requirement
+        instruction instructions task tasks rules rule guidelines guideline requirements
+        requirement
         constraints constraint format goal goals objective objectives role system note notice
         important tone style steps criteria directive directives persona warning reminder hint
         labels categories thought thoughts action
         instrucción instrucciones tarea reglas formato anweisung anweisungen aufgabe regeln
         consigne consignes tâche règles instruções tarefa regras istruzioni compito regole
-        инструкция инструкции задание задача правила निर्देश कार्य नियम تعليمات التعليمات المهمة القواعد
+        инструкция инструкции задание задача правила निर्देश कार्य नियम تعليمات التعليمات المهمة
+        القواعد
         指令 任务 要求 说明 规则 指示 タスク 注意 ルール 格式 지시"""),
     Label.INPUT: _words("""
         input inputs user human customer sentence message problem prompt premise hypothesis tweet
         entrada eingabe entrée вход इनपुट 输入 用户 入力 ユーザー 입력"""),
     Label.ANSWER: _words("""
-        answer answers response output reply assistant ai bot a result completion completed solution
+        answer answers response output reply assistant ai bot a result completion completed
+        solution
         sentiment label category class translation summary classification
         reasoning rationale explanation final
         respuesta antwort réponse resposta risposta ответ उत्तर الإجابة الجواب إجابة
@@ -106,7 +114,8 @@ _NOUNS = {
 LABELS: dict[str, Label] = {word: label for label, words in _NOUNS.items() for word in words}
 
 FILLERS = _words("""
-    the a an my your user users user's our customer customer's client retrieved relevant given provided
+    the a an my your user users user's our customer customer's client retrieved relevant given
+    provided
     original following here is are was current additional supporting search meeting below above new
     full this these that as actual final main product job candidate
     company legal medical patient support server error system stack chat database output input raw
@@ -133,7 +142,8 @@ COMPREHEND = _words("""
     calculate compute solve predict draft reply respond debug refactor optimize optimise edit
     improve assess judge match choose select pick
     nombra nombre diga di menciona nenne nomme cite nommez cita nomina أعط عدد سم
-    resume resuma resumir resúmeme responde responda contesta explica explique extrae extraiga traduce
+    resume resuma resumir resúmeme responde responda contesta explica explique extrae extraiga
+    traduce
     traduzca enumera indica señala encuentra
     fasse beantworte erkläre übersetze nenne finde liste extrahiere analysiere antworte antworten
     résume résumez réponds répondez explique expliquez traduis traduisez extrais extrayez trouve
@@ -151,7 +161,7 @@ COMMAND = _words("""
     consider remember follow think ignore limit format start begin end stop say speak base rely
     refer stick refuse report present mention add remove please put leave respect help note let's
     work produce print call stay maintain adopt wrap structure complete fill continue reason
-    convert prefer try treat insert
+    convert prefer try treat insert ask wait
     usa use escribe escriba crea no mantén incluye evita
     verwende benutze schreibe gib halte bitte erstelle vermeide
     utilise utilisez écris écrivez donne donnez ne gardez évitez rédige rédigez
@@ -164,7 +174,8 @@ NOT_COMMANDS = _words("of is was are were has had and or")
 """Second words after which the first is a noun: "Use of force is ..."."""
 
 MODAL = re.compile(
-    r"\b(?:must|should|shall|need to|do not|don't|never|always|only|please|debe\\w*|muss|müssen|doit|deve"
+    r"\b(?:must|should|shall|need to|do not|don't|never|always|only|please|debe\\w*|muss|müssen"
+    r"|doit|deve"
     r"|должен|должн\w*)\b|必须|不要|只",
     re.IGNORECASE,
 )
@@ -181,10 +192,12 @@ OPENERS = _words("""
 """First words that open an ask only where a word about answering follows."""
 
 IMPERATIVE_START = re.compile(
-    r"^(?:请|請|用|翻译|总结|概括|回答|根据|列出|写|以下|从|把|将|仅|只|不要|説明|要約|次の|以下の)"
+    r"^(?:请|請|用|翻译|总结|概括|回答|根据|列出|写|以下|从|把|将|仅|只|不要|説明|要約|次の"
+    r"|以下の)"
 )
 IMPERATIVE_END = re.compile(
-    r"(?:ください|なさい|せよ|しろ|しなさい|こと|कीजिए|करें|दीजिए|दें|लिखें|बताइए|बताएं|बताएँ|बताओ|하세요|하시오|주세요)[。.।！!\s]*$"
+    r"(?:ください|なさい|せよ|しろ|しなさい|こと|कीजिए|करें|दीजिए|दें|लिखें|बताइए|बताएं|बताएँ"
+    r"|बताओ|하세요|하시오|주세요)[。.।！!\s]*$"
 )
 WH_INSIDE = re.compile(
     r"什么|什麼|谁|誰|哪|为何|怎|为什么|多少|几|吗|嗎|呢|是否|どこ|いつ|なぜ|どの|どう|いくつ|何"
@@ -193,19 +206,26 @@ WH_INSIDE = re.compile(
 
 MODEL_WORDS = Lexicon(
     re.compile(
-        r"\b(?:answer(?:s|ing|ed)?|respond|response|reply|question|query|assistant|ai model|chatbot|cite"
-        r"|output|json|markdown|bullet points?|user's|the user|task|instructions?|summary|summari[sz]e"
+        r"\b(?:answer(?:s|ing|ed)?|respond|response|reply|question|query|assistant|ai model"
+        r"|chatbot|cite"
+        r"|output|json|markdown|bullet points?|user's|the user|task|instructions?|summary"
+        r"|summari[sz]e"
         r"|passages?|context|step by step|your (?:job|role|goal)|language model|prompt|at most|"
         r"no more than|words?|sentences?|paragraphs?|preamble"
-        r"|respuesta|responde|responda|pregunta|contexto|antwort(?:en|e|est)?|frage|kontext|réponse|réponds|répondez"
-        r"|question|contexte|resposta|pergunta|risposta|domanda|contesto|ответ\w*|вопрос\w*|контекст\w*"
+        r"|respuesta|responde|responda|pregunta|contexto|antwort(?:en|e|est)?|frage|kontext"
+        r"|réponse|réponds|répondez"
+        r"|question|contexte|resposta|pergunta|risposta|domanda|contesto|ответ\w*|вопрос\w*"
+        r"|контекст\w*"
         r"|أجب|السؤال|الإجابة|उत्तर|प्रश्न)\b|回答|答案|问题|上下文|答え|質問|答复",
         re.IGNORECASE,
     ),
     _words("""
-        answer answers answering answered respond response reply question query assistant ai chatbot cite
-        output json markdown bullet user task instruction instructions summary summarize summarise passage
-        passages context step your language prompt at no word words sentence sentences paragraph paragraphs
+        answer answers answering answered respond response reply question query assistant ai
+        chatbot cite
+        output json markdown bullet user task instruction instructions summary summarize
+        summarise passage
+        passages context step your language prompt at no word words sentence sentences paragraph
+        paragraphs
         preamble respuesta responde responda pregunta contexto frage kontext contexte resposta
         pergunta risposta domanda contesto antwort antworten antworte antwortest"""),
 )
@@ -213,23 +233,30 @@ MODEL_WORDS = Lexicon(
 
 ANSWERING = Lexicon(
     re.compile(
-        r"\b(?:answers?|respond|responses?|repl(?:y|ies)|cite|cited|citations?|output|json|markdown|bullet points?"
-        r"|summary|preamble|respuestas?|antwort(?:en|e|est)?|réponses?|respostas?|risposte?|ответ\w*|الإجابة|उत्तर)\b"
+        r"\b(?:answers?|respond|responses?|repl(?:y|ies)|cite|cited|citations?|output|json"
+        r"|markdown|bullet points?"
+        r"|summary|preamble|respuestas?|antwort(?:en|e|est)?|réponses?|respostas?|risposte?"
+        r"|ответ\w*|الإجابة|उत्तर)\b"
         r"|回答|答案|答え",
         re.IGNORECASE,
     ),
     _words("""
-        answer answers respond response responses reply replies cite cited citation citations output
-        json markdown bullet summary preamble respuesta respuestas resposta respostas risposta risposte antwort antworten antworte antwortest"""),
+        answer answers respond response responses reply replies cite cited citation citations
+        output
+        json markdown bullet summary preamble respuesta respuestas resposta respostas risposta
+        risposte antwort antworten antworte antwortest"""),
 )
 """The words among them that no document uses of itself."""
 
 STRONG_ADDRESS = Lexicon(
     re.compile(
-        r"\b(?:you are an? |you will be |you must|you should|your (?:task|job|role|goal|answer|response|output)"
-        r"|the user|the assistant|helpful assistant|do not (?:use|make|mention|include|answer|add|reveal|invent|guess)"
+        r"\b(?:you are an? |you will be |you must|you should|your (?:task|job|role|goal|answer"
+        r"|response|output)"
+        r"|the user|the assistant|helpful assistant|do not (?:use|make|mention|include|answer"
+        r"|add|reveal|invent|guess)"
         r"|don't (?:use|make|mention|include|answer|add|invent|know)"
-        r"|as an ai|step by step|eres un|usted es|du bist|sie sind ein|tu es un|vous êtes un|você é um"
+        r"|as an ai|step by step|eres un|usted es|du bist|sie sind ein|tu es un|vous êtes un"
+        r"|você é um"
         r"|sei un|ты —|вы —|ты -|вы -)|你是|您是|あなたは|आप एक|أنت ",
         re.IGNORECASE,
     ),
@@ -239,10 +266,14 @@ STRONG_ADDRESS = Lexicon(
 
 FIRST_PERSON = Lexicon(
     re.compile(
-        r"\b(?:I(?='|’| (?:am|was|have|had|want|need|would|will|can|could|do|did|don't|think|know|like|just"
-        r"|recently|also|got|tried|live|work|should|really|never|always|feel|hope|keep|get|see|use|run|found"
-        r"|wrote|made|bought|noticed|asked|told|said|went)\b)|(?i:i'm|i've|i'd|i'll|my|myself|we're|we've"
-        r"|our|ours|yo|mis|nosotros|nuestr[oa]|ich|mein(?:e|en|em)?|mich|wir|unser(?:e)?|je|j'ai|notre"
+        r"\b(?:I(?='|’| (?:am|was|have|had|want|need|would|will|can|could|do|did|don't|think"
+        r"|know|like|just"
+        r"|recently|also|got|tried|live|work|should|really|never|always|feel|hope|keep|get|see"
+        r"|use|run|found"
+        r"|wrote|made|bought|noticed|asked|told|said|went)\b)|(?i:i'm|i've|i'd|i'll|my|myself"
+        r"|we're|we've"
+        r"|our|ours|yo|mis|nosotros|nuestr[oa]|ich|mein(?:e|en|em)?|mich|wir|unser(?:e)?|je"
+        r"|j'ai|notre"
         r"|meu|minha|nosso|mio|mia|мой|моя|моё|мои|мне|меня|мы|наш|أنا|لدي|عندي|نحن)|[Ww]e|я|Я"
         r")\b|(?:^|[\s(])(?:मैं|मैंने|मुझे|मेरा|मेरी|मेरे|हमारे)\s|我|私は|私の|僕",
     ),
@@ -254,7 +285,8 @@ FIRST_PERSON = Lexicon(
 SECOND_PERSON = Lexicon(
     re.compile(
         r"\b(?:you|your|yours|you're|please|usted|tú|tu|du|dein|deine|sie|ihre|vous|votre|você|seu"
-        r"|ты|вы|ваш|твой|пожалуйста|आप|आपका|कृपया|أنت)\b|你|您|(?<![申邀聘])请(?!求)|あなた|ください",
+        r"|ты|вы|ваш|твой|пожалуйста|आप|आपका|कृपया|أنت)\b|你|您|(?<![申邀聘])请(?!求)|あなた"
+        r"|ください",
         re.IGNORECASE,
     ),
     _words("""
@@ -262,14 +294,21 @@ SECOND_PERSON = Lexicon(
 )
 
 CUE = re.compile(
-    r"\b(?:following|below|above|attached|enclosed|(?:the|this|these|that|provided|given|supplied|my)"
-    r"(?: \w+){0,2}? (?:context|passages?|documents?|articles?|texts?|sources?|material|materials|excerpts?"
-    r"|transcripts?|conversation|emails?|logs?|code|report|paper|abstract|contract|story|notes|reviews?"
-    r"|paragraphs?|snippets?|results|facts|evidence|information|data|table|essay|letter|thread|ticket"
+    r"\b(?:following|below|above|attached|enclosed|(?:the|this|these|that|provided|given"
+    r"|supplied|my)"
+    r"(?: \w+){0,2}? (?:context|passages?|documents?|articles?|texts?|sources?|material"
+    r"|materials|excerpts?"
+    r"|transcripts?|conversation|emails?|logs?|code|report|paper|abstract|contract|story|notes"
+    r"|reviews?"
+    r"|paragraphs?|snippets?|results|facts|evidence|information|data|table|essay|letter|thread"
+    r"|ticket"
     r"|resume|clause|description|listing|diff|trace|input)"
-    r"|siguientes?|anterior|según|texto|pasajes?|folgende\w*|obige\w*|text|kontext|gemäß|suivante?s?"
-    r"|ci-dessous|ci-dessus|texte|selon|d'après|seguintes?|abaixo|acima|trecho|seguent[ei]|sotto|sopra|testo"
-    r"|следующ\w*|ниже|выше\w*|текст\w*|отрыв\w*|निम्नलिखित|नीचे|ऊपर|अनुच्छेद|पाठ|التالي\w*|أدناه|أعلاه|النص"
+    r"|siguientes?|anterior|según|texto|pasajes?|folgende\w*|obige\w*|text|kontext|gemäß"
+    r"|suivante?s?"
+    r"|ci-dessous|ci-dessus|texte|selon|d'après|seguintes?|abaixo|acima|trecho|seguent[ei]"
+    r"|sotto|sopra|testo"
+    r"|следующ\w*|ниже|выше\w*|текст\w*|отрыв\w*|निम्नलिखित|नीचे|ऊपर|अनुच्छेद|पाठ|التالي\w*"
+    r"|أدناه|أعلاه|النص"
     r"|الفقرة)\b|以下|下面|上述|上面|根据|文章|文本|上文|下文|次の|上記|記事|다음|아래|위의",
     re.IGNORECASE,
 )
@@ -282,7 +321,8 @@ ABOVE = re.compile(
 )
 
 FORMAT = re.compile(
-    r"\b(?:respond|reply|return|output|format|formatted|schema|structure|template|like this|as follows"
+    r"\b(?:respond|reply|return|output|format|formatted|schema|structure|template|like this"
+    r"|as follows"
     r"|shape|keys?|formato|ausgabe|json object|valid json)\b|格式|输出",
     re.IGNORECASE,
 )
@@ -292,3 +332,17 @@ GENERATE = _words("""
     write create generate compose build develop implement draft produce make plan escribe crea
     schreibe erstelle écris rédige escreva scrivi напиши создай اكتب""")
 """First words of an ask for something new: what follows describes it."""
+
+POINT = re.compile(
+    r"\b(?:following|below|above|attached|enclosed|this|these|siguientes?|folgende\w*|obige\w*"
+    r"|suivante?s?"
+    r"|ci-dessous|ci-dessus|seguintes?|abaixo|acima|seguent[ei]|sotto|sopra|следующ\w*|ниже"
+    r"|выше\w*|этот"
+    r"|निम्नलिखित|नीचे|ऊपर|التالي\w*|أدناه|أعلاه)\b|以下|下面|上述|上面|上文|下文|次の|上記"
+    r"|다음|아래|위의",
+    re.IGNORECASE,
+)
+"""Words among the cues that point with a finger, not with a mere noun."""
+
+THIS = re.compile(r"\b(?:this|these)(?: \w+){0,2}? (\w+)", re.IGNORECASE)
+"""``these notes``: what a sentence speaks of, whatever it makes of it."""
