@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from common import Pipeline, Record, Result, among, has_answer, percent, policy, records
-
 from proxy.policy.schema import Policy
 from proxy.types import Component
 
@@ -191,8 +190,9 @@ LONGEST_UNIT_TOKENS = 60
 def line(name: str, figures: Figures) -> None:
     """Print one row."""
     print(
-        f"{name:34} kept {figures.kept:5.1f} %  chance {figures.chance:4.1f} %  rate {figures.rate:.3f}  "
-        f"verbatim {figures.whole:4.1f} %  over {figures.over}  loose {figures.loose:.1f} %",
+        f"{name:34} kept {figures.kept:5.1f} %  chance {figures.chance:4.1f} %  "
+        f"rate {figures.rate:.3f}  verbatim {figures.whole:4.1f} %  "
+        f"over {figures.over}  loose {figures.loose:.1f} %",
         flush=True,
     )
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import records
 
+from common import records
 from proxy.compress.asks import (
     Head,
     WholeTextScore,

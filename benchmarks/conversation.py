@@ -25,8 +25,8 @@ from pathlib import Path
 
 import httpx
 from aiohttp import web
-from common import Record, policy, records
 
+from common import Record, policy, records
 from proxy.tokens import encoding_for
 
 ASKS_WHOLE_TEXT = "Now translate all of the texts above into German, word for word."

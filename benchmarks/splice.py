@@ -37,7 +37,7 @@ def spelt(rng: random.Random, text: str) -> str:
     literal = json.dumps(text, ensure_ascii=rng.random() < 0.5)
     if rng.random() < 0.3:
         literal = literal.replace("/", "\\/")
-    if rng.random() < 0.3:
+    if rng.random() < 0.3 and "\\u" not in literal:
         literal = literal.replace("e", "\\u0065", 3)
     return literal
 

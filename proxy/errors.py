@@ -1,5 +1,7 @@
 """Laconic's errors, shallow on purpose.
 
+::
+
     LaconicError
       CallerError            the caller's request cannot be served: 400, 413 or 415
       PolicyError            a policy or settings file is wrong: start-up and ``laconic check``

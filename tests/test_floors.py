@@ -28,6 +28,7 @@ HOMES = {
     "tiktoken": {"tokens"},
     "structlog": {"app", "gateway", "ledger"},
 }
+HEAVY = ("torch", "transformers")
 IMPURE = {"socket", "time", "datetime", "os", "logging", "random", "asyncio", "threading"}
 
 
@@ -88,7 +89,7 @@ def test_lower_floors_are_pure(path):
 
 @pytest.mark.parametrize("statement", ["import proxy", "import proxy.__main__"])
 def test_importing_loads_no_torch(statement):
-    code = f"{statement}; import sys; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    code = f"{statement}; import sys; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run(  # noqa: S603 - our own interpreter and text
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
