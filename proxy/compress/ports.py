@@ -78,14 +78,63 @@ class QuestionVectors:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreRequest:
-    """What a method wants embedded.  Either part may be empty.
+class Heard:
+    """A stretch of text that the causal LM read before, and the spans of it that were kept."""
 
-    ``turn`` is the turn it is for: each turn has a deadline of its own.
+    text: str = field(repr=False)
+    kept: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Text to be rated by the causal LM, after what it heard before.
+
+    With ``exact`` the LM reads the kept spans of ``heard``, joined, and then ``text``: the
+    probability of each token given the compressed prefix.  Without, it goes on from the states of
+    the raw stretches, gathered at the kept positions: one read per token, but those states saw
+    dropped tokens (LLMLingua's key-value cache).
+    """
+
+    text: str = field(repr=False)
+    heard: tuple[Heard, ...] = ()
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SelfInformation:
+    """-log p of each token of a passage, in nats, aligned with the token itself.
+
+    ``starts`` and ``ends`` are characters of the passage's text; the first token is rated after
+    the beginning-of-sequence token.
+    """
+
+    nats: NDArray[np.float32]  # (n,)
+    starts: NDArray[np.int32]  # (n,)
+    ends: NDArray[np.int32]  # (n,)
+
+
+@dataclass(frozen=True, slots=True)
+class KeepProbabilities:
+    """A token classifier's probability that each token is kept (LLMLingua-2)."""
+
+    keep: NDArray[np.float32]  # (n,)
+    starts: NDArray[np.int32]  # (n,)
+    ends: NDArray[np.int32]  # (n,)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """What a method wants from the models.  Any part may be empty.
+
+    ``documents`` and ``questions`` are for the encoder, ``passages`` for the causal LM,
+    ``classified`` for the token classifier.  ``turn`` is the turn it is for: each turn has a
+    deadline of its own.
     """
 
     documents: tuple[Document, ...] = ()
     questions: tuple[str, ...] = field(default=(), repr=False)
+    passages: tuple[Passage, ...] = ()
+    classified: tuple[str, ...] = field(default=(), repr=False)
     turn: int = 0
 
 
@@ -106,4 +155,6 @@ class Scores:
 
     documents: tuple[DocumentVectors, ...] = ()
     questions: tuple[QuestionVectors, ...] = ()
+    passages: tuple[SelfInformation, ...] = ()
+    classified: tuple[KeepProbabilities, ...] = ()
     timings: ScoreTimings = ScoreTimings()
