@@ -1,8 +1,9 @@
 """How well requests are tagged, by characters.  ``LACONIC_DATA=... python -m benchmarks.tagging``.
 
-Three tables: the labelled requests of ``eval/tagging_dev``; the shapes of
+Tables: the labelled requests of ``eval/tagging_dev``; the shapes of
 :mod:`benchmarks.tagging_shapes`; and passages with a question, in the ways that callers send them,
-split exactly or not.  *harm* is the share of instruction and question characters taken for context.
+split exactly or not (every eighth case; all with ``--all``).  *harm* is the share of instruction
+and question characters taken for context.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tagging_shapes import Stretch, Texts, shapes
+from benchmarks.tagging_shapes import Texts, shapes
 from proxy.policy.schema import Tagging
 from proxy.tagging import turns
 from proxy.types import Address, Component, Leaf, Message, Request, Span, ToolCall, Turn
@@ -50,15 +51,16 @@ class Tally:
 
 
 def main() -> None:
-    """Print the three tables."""
+    """Print the tables; with ``-v``, each stretch that was taken for something else."""
     data = Path(os.environ["LACONIC_DATA"]) / "eval"
     verbose = "-v" in sys.argv[1:]
     print("tagging_dev")
     _table(
         ((row["template"], row) for row in _rows(data / "tagging_dev.jsonl.gz")), verbose=verbose
     )
-    print("\nshapes of our own")
-    _table(shapes(_texts(data)), verbose=verbose)
+    for wave, later in (("first", False), ("second", True)):
+        print(f"\nshapes of our own, {wave} wave")
+        _table(shapes(_texts(data), later=later), verbose=verbose)
     print("\npassages and a question, share of requests split exactly right")
     _exact(data, verbose=verbose)
 
@@ -181,41 +183,35 @@ SHAPES: dict[str, _Shape] = {
 
 
 def _exact(data: Path, *, verbose: bool) -> None:
-    sets: dict[str, list[tuple[list[str], str]]] = {
-        "xquad_en": _eight(_rows(data / "xquad_en.jsonl.gz"))
-    }
-    multi = _rows(data / "xquad_multi.jsonl.gz")
-    for lang in ("es", "zh", "hi", "ar"):
-        sets[f"xquad_{lang}"] = _eight([r for r in multi if r["lang"] == lang])
-    for style, numbered in NUMBERINGS.items():
-        sets[f"nq {style}"] = [
-            (
-                numbered(
-                    [
-                        (d["title"], d["text"])
-                        for d in [*r["distractors"][:14], r["gold"], *r["distractors"][14:]]
-                    ]
-                ),
-                r["question"],
-            )
-            for r in _rows(data / "nq_30docs_dev.jsonl.gz")
-        ]
-    for set_name, cases in sets.items():
-        chosen = (
-            list(SHAPES) if set_name == "xquad_en" or set_name[:2] != "nq" else list(SHAPES)[:2]
-        )
-        for name in chosen:
+    every = 1 if "--all" in sys.argv else 8
+    for set_name, cases in _sets(data):
+        for name in SHAPES if set_name.startswith("xquad") else list(SHAPES)[:2]:
             right = harmed = 0
-            for passages, question in cases[:: 1 if "--all" in sys.argv else 8]:
+            for passages, question in cases[::every]:
                 exact, harm = _judge(SHAPES[name](passages, question), passages, question)
                 right += exact
                 harmed += harm
                 if verbose and not exact:
                     print("   !", set_name, name, "HARM" if harm else "", repr(question[:80]))
-            n = len(cases[:: 1 if "--all" in sys.argv else 8])
-            print(
-                f"{set_name:14s} {name:26s} exact {100 * right / n:6.2f} %   harm {100 * harmed / n:6.2f} %"
-            )
+            share = 100 / len(cases[::every])
+            figures = f"exact {share * right:6.2f} %   harm {share * harmed:5.2f} %"
+            print(f"{set_name:14s} {name:26s} {figures}")
+
+
+def _sets(data: Path) -> Iterator[tuple[str, list[tuple[list[str], str]]]]:
+    """Yield the passages and questions of each set and, for nq, way of numbering."""
+    yield "xquad_en", _eight(_rows(data / "xquad_en.jsonl.gz"))
+    multi = _rows(data / "xquad_multi.jsonl.gz")
+    for lang in ("es", "zh", "hi", "ar"):
+        yield f"xquad_{lang}", _eight([r for r in multi if r["lang"] == lang])
+    natural = _rows(data / "nq_30docs_dev.jsonl.gz")
+    for style, numbered in NUMBERINGS.items():
+        yield f"nq {style}", [(numbered(_thirty(r)), r["question"]) for r in natural]
+
+
+def _thirty(row: Row) -> list[tuple[str, str]]:
+    documents = [*row["distractors"][:14], row["gold"], *row["distractors"][14:]]
+    return [(d["title"], d["text"]) for d in documents]
 
 
 def _eight(rows: Sequence[Row]) -> list[tuple[list[str], str]]:
@@ -246,7 +242,7 @@ NUMBERINGS: dict[str, Numbering] = {
 
 
 def _judge(messages: list[Row], passages: list[str], question: str) -> tuple[bool, bool]:
-    """Tell whether passages are all context and the question none, and whether the latter failed."""
+    """Tell whether passages are all context, the question none; and whether the latter failed."""
     kept: list[str] = []
     context: list[str] = []
     for turn in tagged(messages):
@@ -260,4 +256,3 @@ def _judge(messages: list[Row], passages: list[str], question: str) -> tuple[boo
 
 if __name__ == "__main__":
     main()
-__all__ = ["Stretch", "main", "request_of", "tagged"]

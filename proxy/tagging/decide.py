@@ -230,26 +230,13 @@ class _Asked:
 
 def _ask_at_the_ends(draft: Draft, *, asked_elsewhere: bool) -> _Asked:
     """Decide the asks that stand open, and say what they ask for."""
-    asks = [i for i in draft.prose() if draft.made[i] and draft.made[i].component is _QUESTION]  # type: ignore[union-attr]
+    asks = [i for i, made in enumerate(draft.made) if made and made.component is _QUESTION]
     loose = draft.open()
     ends = _ends(draft)
     for i in loose:
-        block, heard = draft.blocks[i], draft.heard(i)
-        if block.kind in _DATA or block.head or block.heading:
-            continue
-        titled = i > 0 and draft.blocks[i - 1].heading and heard.size > _BURIED
-        if heard.voice is Voice.QUESTION and (i in ends or heard.asks) and not titled:
-            draft.set(i, _QUESTION, "ask")
-            asks.append(i)
-        elif block.intro:
-            draft.set(i, _INSTRUCTION, "introduction")
-            asks.append(i)
-        elif (
-            heard.voice is Voice.COMMAND
-            and not titled
-            and (i in ends or (heard.imperative and heard.size <= _BURIED))
-        ):
-            draft.set(i, _INSTRUCTION, "command")
+        found = _loose_ask(draft, i, ends)
+        if found is not None:
+            draft.made[i] = found
             asks.append(i)
     heard_asks = [draft.heard(i) for i in asks]
     declared = any(b.zone.label is Label.INSTRUCTION and b.mark is None for b in draft.blocks)
@@ -267,6 +254,31 @@ def _ask_at_the_ends(draft: Draft, *, asked_elsewhere: bool) -> _Asked:
         comprehends=comprehends or asked_elsewhere,
         personal=any(h.personal for h in heard_asks) and not asked_elsewhere,
     )
+
+
+def _loose_ask(draft: Draft, index: int, ends: frozenset[int]) -> Decision | None:
+    """Decide a block that nothing announces, if it asks or commands."""
+    block, heard = draft.blocks[index], draft.heard(index)
+    if block.kind in _DATA or block.head or block.heading:
+        return None
+    if block.intro:
+        return Decision(_INSTRUCTION, "introduction")
+    if index > 0 and draft.blocks[index - 1].heading and heard.size > _BURIED:
+        return None  # the text of a titled section
+    if heard.voice is Voice.QUESTION and (index in ends or heard.asks):
+        return Decision(_QUESTION, "ask")
+    if heard.voice is Voice.COMMAND and (index in ends or _told_between(draft, index)):
+        return Decision(_INSTRUCTION, "command")
+    return None
+
+
+def _told_between(draft: Draft, index: int) -> bool:
+    """Tell whether a paragraph among others is a command, not a document that opens like one."""
+    block, heard = draft.blocks[index], draft.heard(index)
+    text = draft.text[block.start : block.end][: _BURIED + 50]
+    titled = "\n" in text and not text.partition("\n")[0].rstrip().endswith((".", "!", ":", "。"))
+    brief = heard.size <= (_BURIED if heard.directed else _BURIED / 2)
+    return heard.imperative and brief and not titled and not text.startswith(('"', "“", "«", "…"))
 
 
 def _ends(draft: Draft) -> frozenset[int]:
@@ -331,7 +343,7 @@ def _labelled_contexts(draft: Draft, *, asked: _Asked) -> None:
                 if draft.made[i] is None:
                     draft.set(i, _INSTRUCTION, "kept")
             continue
-        _one_context(draft, run, at_end=run[-1] == last, asked=asked)
+        _one_context(draft, run, at_end=run[-1] == last)
 
 
 def _before(draft: Draft, index: int) -> int:
@@ -354,7 +366,7 @@ def _worth(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
     )
 
 
-def _one_context(draft: Draft, run: list[int], *, at_end: bool, asked: _Asked) -> None:
+def _one_context(draft: Draft, run: list[int], *, at_end: bool) -> None:
     """Take a labelled context, less the asks at its end and short commands inside."""
     rule = draft.blocks[run[0]].zone.rule
     size = sum(draft.blocks[i].end - draft.blocks[i].start for i in run)
@@ -363,8 +375,10 @@ def _one_context(draft: Draft, run: list[int], *, at_end: bool, asked: _Asked) -
             draft.set(i, _INSTRUCTION, "kept")
         return
     end = len(run)
-    while end > 1 and _ask_after_context(draft, run[end - 1], at_end=at_end, asked=asked):
+    while end > 1 and _ask_after_context(draft, run[end - 1], at_end=at_end):
         end -= 1
+        if draft.made[run[end]] is not None:
+            continue
         asks = draft.heard(run[end]).voice is Voice.QUESTION
         draft.set(run[end], _QUESTION if asks else _INSTRUCTION, "ask" if asks else "command")
     for i in run[:end]:
@@ -373,7 +387,7 @@ def _one_context(draft: Draft, run: list[int], *, at_end: bool, asked: _Asked) -
             draft.set(i, _INSTRUCTION if buried else _CONTEXT, "command" if buried else rule)
 
 
-def _ask_after_context(draft: Draft, index: int, *, at_end: bool, asked: _Asked) -> bool:
+def _ask_after_context(draft: Draft, index: int, *, at_end: bool) -> bool:
     block = draft.blocks[index]
     if block.head or block.heading or block.kind in _DATA:
         return False
@@ -538,16 +552,17 @@ def _marks(draft: Draft) -> None:
         ]
         if block.mark == "fence" and _beside_code(draft, i):
             draft.set(i, _CONTEXT, "fence")
+            draft.blocks[i] = replace(block, kind=Kind.CODE)
             continue
         between = len(sides) == 2 and all(s is not None and s.component is _CONTEXT for s in sides)
         if block.mark == "ruler" and between and not block.zone.closed:
             draft.set(i, _CONTEXT, "ruler")
         else:
-            draft.set(i, _INSTRUCTION, "box" if block.mark == "box" else block.mark)
+            draft.set(i, _INSTRUCTION, block.mark)
 
 
 def _beside_code(draft: Draft, index: int) -> bool:
-    """Tell whether a fence mark belongs to code that is context: the two are dropped or kept as one."""
+    """Tell whether a fence mark belongs to code that is context: they go or stay together."""
     for j in (index - 1, index + 1):
         if 0 <= j < len(draft.blocks) and draft.blocks[j].zone.rule == "fence":
             made = draft.made[j]

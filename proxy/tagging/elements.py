@@ -129,8 +129,7 @@ def _fences_and_tags(
 
 
 def _closers(tokens: list[re.Match[str]]) -> dict[int, int]:
-    """Return, for the index of each token that may open a fence, that of the one that closes
-    it."""
+    """Return, for each token that may open a fence, the index of the one that closes it."""
     following: dict[str, int] = {}
     closers: dict[int, int] = {}
     for index in range(len(tokens) - 1, -1, -1):

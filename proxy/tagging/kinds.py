@@ -42,7 +42,7 @@ def line_kind(line: str) -> Kind:
         return Kind.TABLE
     if _LOG.match(head) or _TRACE.match(head):
         return Kind.LOG
-    if head[:1] in "{}" or (_CODE.match(head) and not head.endswith((". ", "."))):
+    if head.startswith(("{", "}")) or (_CODE.match(head) and not head.endswith((". ", "."))):
         return Kind.CODE
     if _LIST.match(head):
         return Kind.LIST

@@ -147,6 +147,6 @@ def _has_number(name: str) -> bool:
 
 
 def numbered_head(line: str) -> int | None:
-    """Return where the number that opens a document ends: ``[3] ...``, ``Document [3](Title: ...``."""
+    """Return where the number that opens a document ends: ``[3] ...``, ``Document [3](...``."""
     found = _NUMBERED.match(line[:_LONGEST])
     return found.end() if found else None

@@ -124,7 +124,7 @@ class _Reader:
         if self.text[start] in "{[" and self.json.end_of_value(start) is not None:
             return Kind.JSON
         kind = kind_of(self.text[start:end][:20_000].split("\n"))
-        info = self.text[element.start : element.inner_start].strip(" \t\r\n`~").lower()
+        info = self.text[element.start : element.inner_start].strip(" \t\r\n`~\"'<").lower()
         if info and info not in {"text", "txt", "markdown", "md", "plain", "plaintext"}:
             named = {"json": Kind.JSON, "csv": Kind.TABLE, "tsv": Kind.TABLE, "log": Kind.LOG}
             return named.get(info, Kind.CODE)
@@ -299,7 +299,7 @@ class _Lines:
             at = mark.end
 
     def _inner_label(self, start: int, end: int) -> tuple[Span, Label] | None:
-        """Return the next label of a line that opens another zone: ``question: ... context: ...``."""
+        """Return a line's next label that opens another zone: ``question: ... context: ...``."""
         if end - start < _ONE_LINE:
             return None
         for inner in _INNER.finditer(self.text, start, end):

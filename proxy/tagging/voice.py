@@ -187,7 +187,7 @@ def _rules_the_answer(speech: _Speech) -> bool:
 
 def _wonders(first: tuple[str, ...], body: str) -> bool:
     """Tell whether a short text is a question by its words; a title in capitals is none."""
-    titled = [word[0].isupper() for word in body.split() if word[0].isalpha() and len(word) > 3]
+    titled = [word[0].isupper() for word in body.split() if word[0].isalpha() and len(word) > 2]
     if len(titled) >= 2 and all(titled) and not body.isupper():
         return False
     if not words.WH.isdisjoint(first):
