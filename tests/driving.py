@@ -17,7 +17,15 @@ from proxy.types import Leaf as TextLeaf
 from proxy.wire import leaves_of, parse_chat, render, splice
 
 ENCODING = encoding_for("gpt-4o")
-SCORER = HashScorer()
+
+
+class WideScorer(HashScorer):
+    """As wide as the shipped encoder: the whole-text head has weights for that width."""
+
+    width = 384
+
+
+SCORER = WideScorer()
 
 
 def examples(default):
@@ -57,8 +65,9 @@ def body(messages, **fields):
 class Answers:
     """Answers what compression asks, with the scorer or with the errors it is given."""
 
-    def __init__(self, errors=()):
+    def __init__(self, errors=(), scorer=SCORER):
         self.asked = []
+        self.scorer = scorer
         self.errors = list(errors)
 
     def __call__(self, request):
@@ -67,9 +76,9 @@ class Answers:
         if error is not None:
             raise error
         return Scores(
-            tuple(SCORER.embed_documents(request.documents)),
-            tuple(SCORER.embed_questions(request.questions)),
-            ScoreTimings(scored_tokens=1),
+            documents=tuple(self.scorer.embed_documents(request.documents)),
+            questions=tuple(self.scorer.embed_questions(request.questions)),
+            timings=ScoreTimings(scored_tokens=1),
         )
 
 

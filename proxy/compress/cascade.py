@@ -33,6 +33,9 @@ from proxy.types import Component, Count, LeafEdit, Piece, Reason, Span, Turn
 INSTRUCTION_CHARS = 1_000
 """Characters of an instruction's head, and of its tail, that are embedded."""
 
+_MISSED = (Reason.BUDGET_INFEASIBLE, Reason.FORCED_OVER_BUDGET)
+"""A target that was not met is told, whatever else happened to the turn (law 7)."""
+
 Steps: TypeAlias = Generator[ScoreRequest, Scores, TurnResult]
 
 
@@ -229,7 +232,7 @@ def _with_recall(
         result,
         components=counts,
         edits=_placed(scene.turn, result.edits, address, pieces),
-        reason=None,
+        reason=result.reason if result.reason in _MISSED else None,
         recalled=chosen,
         recalled_tokens=tokens,
     )

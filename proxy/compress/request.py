@@ -55,13 +55,14 @@ def compress(
         keys.append(key)
         if turn.index < protected:
             result = verbatim(token_counts(turn, encoding), Reason.BREAKPOINT)
+            key = _chained(key, "breakpoint")  # recall finds nothing missing in such a turn
         else:
             scene = Scene(turn, tuple(results), policy, encoding)
             result, tokens = yield from _remembered(scene, key, memory)
             scored += tokens
         if result.restores:
             results = [_restored(earlier) for earlier in results]
-            breaks += 1
+            breaks = int(turn is turns[-1])  # later requests find the cache as this one left it
         results.append(result)
         key, closing = _closing(key, turn, encoding, memory)
         if closing is not None:

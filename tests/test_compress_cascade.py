@@ -1,0 +1,113 @@
+from dataclasses import replace
+
+import pytest
+from driving import ENCODING, Answers, Run, assistant, drive, passages, policy, turn, user
+
+from proxy.compress.cascade import INSTRUCTION_CHARS, Scene, compress_turn
+from proxy.errors import ScorerFailed
+from proxy.types import Component, Reason
+
+FACTS = (
+    "The lighthouse at Skagen was lit in 1858 by Captain Holm.",
+    "The bakery sells rye bread for $4.50 on Mondays only.",
+    "The museum keeps a whale skeleton in its cellar.",
+)
+QUESTION = "Who lit the lighthouse at Skagen?"
+
+
+def result(text, question=QUESTION, past=(), answers=None, **choices):
+    scene = Scene(turn(text, question=question), past, policy(**choices), ENCODING)
+    return drive(compress_turn(scene), answers or Answers())
+
+
+def test_the_ask_is_heard_first_and_the_documents_after_it():
+    answers = Answers()
+    result(passages(*FACTS), answers=answers)
+    ask, documents = answers.asked
+    assert (ask.documents, ask.questions) == ((), (QUESTION,))
+    assert documents.questions == ()
+    assert [d.text.split()[0] for d in documents.documents] == ["[1]", "[2]", "[3]"]
+
+
+def test_dropped_units_are_named_and_the_material_is_kept_for_recall():
+    done = result(passages(*FACTS))
+    dropped = {done.material.text(i) for i in done.dropped}
+    assert FACTS[0] not in dropped
+    assert FACTS[2] in dropped
+    assert done.components[Component.CONTEXT].after == done.after
+
+
+def test_an_error_ends_a_turn_of_its_own_accord():
+    with pytest.raises(ScorerFailed):
+        result(passages(*FACTS), answers=Answers([ScorerFailed("broke")]))
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "reason"),
+    [
+        (None, passages(*FACTS), Reason.NO_QUESTION),
+        (None, "", Reason.NO_CONTEXT),
+        (QUESTION, "", Reason.NO_CONTEXT),
+    ],
+)
+def test_a_turn_with_nothing_to_go_by_asks_for_no_scores(question, text, reason):
+    answers = Answers()
+    done = result(text, question, answers=answers)
+    assert (done.reason, done.edits, answers.asked) == (reason, (), [])
+
+
+def test_a_target_of_tokens_is_met():
+    done = result(passages(*FACTS), components={"context": {"target_tokens": 40}})
+    assert 20 < done.components[Component.CONTEXT].after <= 40
+
+
+def test_a_threshold_keeps_the_best_and_its_title():
+    done = result(passages(*FACTS), components={"context": {"min_relevance": 1.0}})
+    kept = {i for i in range(len(done.material.units)) if i not in done.dropped}
+    assert {done.material.text(i) for i in kept} == {"[1]", FACTS[0]}
+
+
+def test_a_prompt_is_not_shrunk_below_the_cache_minimum():
+    text = passages(*FACTS)
+    floor = ENCODING.count(text) - 25
+    done = result(text, components={"context": {"rate": 0.1}}, cache_floor_tokens=floor)
+    assert floor - 25 <= done.after <= floor
+    low = result(text, components={"context": {"rate": 0.1}}, cache_floor_tokens=10**6)
+    assert low.after <= 0.1 * low.before
+
+
+def test_an_instruction_is_cut_only_where_the_policy_says_so():
+    system = {
+        "role": "system",
+        "content": "You answer for a harbour office. Be brief. Cite the passage. Name no prices.",
+    }
+    asked = user(f"{passages(*FACTS)}\n\n{QUESTION}")
+    assert Run([system, asked]).text(0) == system["content"]
+    cut = Run([system, asked], policy(components={"instruction": {"rate": 0.5}}))
+    counts = cut.outcome.components[Component.INSTRUCTION]
+    assert counts.after <= counts.before // 2
+    assert cut.text(1) == asked["content"]
+
+
+def test_a_long_instruction_is_heard_by_its_head_and_tail():
+    text = "Begin here. " + "Go on and on. " * 500 + "End here."
+    given_turn = replace(
+        turn(passages(*FACTS), question=QUESTION), instructions=(text, "Be brief.")
+    )
+    answers = Answers()
+    drive(compress_turn(Scene(given_turn, (), policy(), ENCODING)), answers)
+    clipped = f"{text[:INSTRUCTION_CHARS]}\n{text[-INSTRUCTION_CHARS:]}"
+    assert answers.asked[0].questions == (QUESTION, clipped, "Be brief.")
+
+
+def test_neighbours_come_along_where_the_budget_allows():
+    text = passages(*FACTS)
+    alone = result(text, components={"context": {"min_relevance": 1.0}})
+    near = result(text, components={"context": {"min_relevance": 1.0}}, neighbours=1)
+    assert near.dropped < alone.dropped
+
+
+def test_the_answer_of_an_earlier_turn_stays_whole():
+    reply = assistant(passages(*FACTS))
+    run = Run([user(QUESTION), reply, user("And what does the rye bread cost?")])
+    assert run.text(1) == reply["content"]

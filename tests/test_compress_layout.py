@@ -1,0 +1,146 @@
+from driving import ENCODING, examples, is_subsequence, passages, policy, turn
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.compress.layout import read_material, render, token_counts, totals
+from proxy.types import (
+    Address,
+    Component,
+    Count,
+    Kind,
+    Leaf,
+    LeafEdit,
+    Mark,
+    Message,
+    Segment,
+    Span,
+    Turn,
+)
+from proxy.wire import render as render_leaf
+
+HERE = Address(0, 0)
+texts = st.lists(
+    st.sampled_from(
+        [
+            "The river rose. ",
+            "[2] It fell. ",
+            "\n\n",
+            "今天下雨。我们在家。",
+            "# Town\n",
+            "- one\n",
+            "🌧️ ",
+            "\ud800 ",
+            "نعم. ",
+            "It cost $3.50 in all. ",
+        ]
+    ),
+    max_size=15,
+).map("".join)
+
+
+def read(text, kind=Kind.PROSE, **choices):
+    return read_material(turn(text, kind), policy(**choices), ENCODING)
+
+
+def rendered(material, kept):
+    """The leaf's text with a selection in place."""
+    edits = render(material, kept, ENCODING).edits
+    text = material.texts[HERE]
+    if not edits:
+        return text
+    return render_leaf(edits[0], {HERE: Leaf(HERE, text, Span(0, 0))})
+
+
+@examples(200)
+@given(texts, st.sampled_from(Kind), st.sets(st.integers(0, 20)))
+def test_a_selection_renders_to_the_callers_own_characters(text, kind, kept):
+    material = read(text, kind)
+    result = rendered(material, kept)
+    if result != Mark.ELISION:
+        assert is_subsequence(result, text)
+        assert all(material.text(i) in result for i in kept if i < len(material.units))
+
+
+@examples(200)
+@given(texts, st.sampled_from(Kind), st.sets(st.integers(0, 20)))
+def test_a_leaf_is_edited_only_where_that_saves_tokens(text, kind, kept):
+    material = read(text, kind)
+    out = render(material, kept, ENCODING)
+    after = sum(out.after.values())
+    assert after == ENCODING.count(rendered(material, kept))
+    assert (after < ENCODING.count(text)) == bool(out.edits)
+
+
+@examples(200)
+@given(texts, st.sampled_from(Kind))
+def test_components_add_up_to_the_leaf(text, kind):
+    material = read(text, kind)
+    assert sum(material.before.values()) == ENCODING.count(text)
+    assert material.before == token_counts(material.turn, ENCODING)
+    assert len(material.costs) == len(material.units)
+    assert sum(material.costs) <= ENCODING.count(text)
+
+
+@examples(100)
+@given(texts, st.sampled_from(Kind))
+def test_keeping_everything_changes_nothing(text, kind):
+    material = read(text, kind)
+    assert render(material, range(len(material.units)), ENCODING).edits == ()
+
+
+def test_paragraphs_stay_apart_where_what_stood_between_them_went():
+    text = "One is here. Two is there.\n\nThree is far away. Four is near."
+    material = read(text)
+    assert [material.text(i) for i in range(4)] == [
+        "One is here.",
+        "Two is there.",
+        "Three is far away.",
+        "Four is near.",
+    ]
+    assert rendered(material, {0, 3}) == "One is here.\n\nFour is near."
+    assert rendered(material, {0, 1}) == "One is here. Two is there."
+
+
+def test_what_is_embedded_is_the_document_and_its_units():
+    material = read(passages("Ada came by."))
+    (document,) = material.embeddable()
+    assert document.text == material.texts[HERE]
+    assert [span.of(document.text) for span in document.units] == [
+        material.text(i) for i in range(len(material.units))
+    ]
+
+
+def test_segments_that_keep_all_or_are_protected_have_no_units():
+    text = "One here. Two there."
+    assert read(text, components={"question": {"rate": 0.5}}).units == ()
+    assert read(text, Kind.CODE, protect_kinds=["code"]).units == ()
+    assert read(text, Kind.CODE).units != ()
+
+
+def test_only_the_labelled_stretch_of_a_leaf_is_selected_from():
+    text = "Read this: One came by. Two went off. Who came?"
+    leaf = Leaf(HERE, text, Span(0, 0))
+    cuts = [
+        (0, 11, Component.INSTRUCTION),
+        (11, 38, Component.CONTEXT),
+        (38, 47, Component.QUESTION),
+    ]
+    segments = tuple(
+        Segment(HERE, Span(a, b), text[a:b], c, Kind.PROSE, "test") for a, b, c in cuts
+    )
+    given_turn = Turn(0, (Message(0, "user", (leaf,)),), segments, "Who came?", own_question=True)
+    material = read_material(given_turn, policy(), ENCODING)
+    out = render(material, {0}, ENCODING)
+    assert rendered(material, {0}) == "Read this: One came by. Who came?"
+    assert out.edits == (LeafEdit(HERE, (Span(0, 23), Span(37, 47))),)
+    counts = totals(material.before, out.after)
+    assert counts[Component.INSTRUCTION] == Count(4, 4)
+    assert counts[Component.QUESTION].saved == 0
+    assert counts[Component.CONTEXT].saved > 0
+
+
+def test_the_closing_answer_is_no_leaf_of_its_turn():
+    said = Leaf(Address(1, 0), "Yes. Indeed. It is so.", Span(0, 0))
+    asked = turn("One came by. Two went off.")
+    closed = Turn(0, (*asked.messages, Message(1, "assistant", (said,))), asked.segments, "what?")
+    assert list(read_material(closed, policy(), ENCODING).texts) == [HERE]

@@ -1,0 +1,93 @@
+import numpy as np
+from driving import ENCODING, SCORER, passages, policy, turn
+
+from proxy.compress import recall
+from proxy.compress.layout import read_material
+from proxy.compress.result import TurnResult, verbatim
+from proxy.policy.schema import Recall
+from proxy.types import Address, Component, Mark, Message, Turn
+
+FACTS = (
+    "The lighthouse at Skagen was lit by Captain Holm.",
+    "The bakery sells rye bread on Mondays only.",
+    "The museum keeps a whale skeleton.",
+)
+NOTHING = verbatim(dict.fromkeys(Component, 0), None)
+
+
+def earlier(*dropped, recalled=()):
+    material = read_material(turn(passages(*FACTS)), policy(), ENCODING)
+    numbers = [i for i in range(len(material.units)) if material.text(i) in dropped]
+    return TurnResult({}, dropped=frozenset(numbers), material=material, recalled=recalled)
+
+
+def wanted(store, question, **choices):
+    chosen = recall.wanted(
+        store,
+        question,
+        SCORER.embed_questions([question])[0],
+        SCORER.embed_documents(store.documents()),
+        Recall(**{"share": 0.3, **choices}),
+    )
+    return [store.materials[t].text(number) for t, number in sorted(chosen)]
+
+
+def test_what_was_dropped_and_is_asked_for_is_wanted():
+    store = recall.archive([NOTHING, earlier(FACTS[1], FACTS[2])])
+    assert wanted(store, "When does the bakery sell rye bread?")[:1] == [FACTS[1]]
+
+
+def test_what_is_still_there_is_not_wanted():
+    store = recall.archive([earlier(FACTS[2])])
+    assert FACTS[1] not in wanted(store, "When does the bakery sell rye bread?")
+
+
+def test_what_came_back_before_is_not_missing():
+    result = earlier(FACTS[1])
+    back = frozenset((0, number) for number in result.dropped)
+    assert recall.archive([result, TurnResult({}, recalled=back)]).missing == frozenset()
+
+
+def test_a_question_about_something_else_wants_nothing():
+    store = recall.archive([earlier(*FACTS)])
+    assert wanted(store, "zzwhy zzso?") == []
+
+
+def test_no_more_than_the_share_is_wanted():
+    store = recall.archive([earlier(*FACTS)])
+    total = sum(store.cost(unit) for unit in store.numbered())
+    for share in (0.05, 0.2, 0.5, 1.0):
+        texts = wanted(store, "rye bread whale Holm?", share=share, min_relevance=0.0)
+        assert sum(map(ENCODING.count, texts)) <= share * total
+
+
+def test_the_block_quotes_titles_and_units_in_their_order():
+    result = earlier(*FACTS)
+    store = recall.archive([result])
+    chosen = frozenset((0, n) for n in result.dropped if result.material.text(n) != FACTS[0])
+    pieces = recall.block(store, chosen)
+    text = recall.text_of(pieces, result.material.texts)
+    assert text == f"{Mark.RECALL_HEADING}[2] {FACTS[1]}\n[3] {FACTS[2]}\n\n"
+
+
+def test_neighbours_keep_the_callers_own_gap():
+    result = earlier()
+    store = recall.archive([result, NOTHING])
+    assert store.missing == frozenset()
+    whole = recall.Archive({0: result.material}, frozenset())
+    pieces = recall.block(whole, frozenset({(0, 1), (0, 3)}))
+    material = result.material
+    text = recall.text_of(pieces, material.texts)
+    assert text == f"{Mark.RECALL_HEADING}[1] {material.text(1)} {material.text(3)}\n\n"
+
+
+def test_a_block_lands_before_the_first_user_text():
+    assert recall.landing(turn("x")) == Address(0, 0)
+    tools = Turn(0, (Message(0, "tool"), Message(1, "user")), (), "q")
+    assert recall.landing(tools) is None
+
+
+def test_an_empty_past_misses_nothing():
+    store = recall.archive([])
+    assert (store.missing, store.documents(), store.texts()) == (frozenset(), (), [])
+    assert np.array_equal(list(store.numbered()), [])

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from driving import SCORER, examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.compress.ports import Document
+from proxy.compress.relevance import cosine, rate_units
+from proxy.types import Span
+
+words = st.lists(
+    st.sampled_from(["the", "lighthouse", "at", "Skagen", "京都", "नदी", "نعم", "zzq"]),
+    max_size=6,
+).map(" ".join)
+
+
+def rate(question, documents):
+    """Rate units given as lists of texts, one list a document."""
+    made = []
+    for units in documents:
+        ends = np.cumsum([len(unit) + 1 for unit in units])
+        spans = tuple(
+            Span(int(e) - 1 - len(u), int(e) - 1) for e, u in zip(ends, units, strict=True)
+        )
+        made.append(Document(" ".join(units), spans))
+    texts = [unit for units in documents for unit in units]
+    (asked,) = SCORER.embed_questions([question])
+    return rate_units(question, asked, texts, SCORER.embed_documents(made))
+
+
+@examples(150)
+@given(words, st.lists(st.lists(words, min_size=1, max_size=4), min_size=1, max_size=4))
+def test_standing_runs_from_the_middle_to_the_best(question, documents):
+    relevance = rate(question, documents)
+    count = sum(map(len, documents))
+    assert (
+        relevance.scores.shape == relevance.similarity.shape == relevance.standing.shape == (count,)
+    )
+    assert np.isfinite(relevance.scores).all()
+    assert relevance.standing.max() == 1
+    assert relevance.standing.min() >= 0
+    assert relevance.standing[relevance.scores.argmax()] == 1
+    by_score = np.argsort(-relevance.scores, kind="stable")
+    assert (np.diff(relevance.standing[by_score]) <= 1e-3).all()
+
+
+def test_the_unit_that_shares_the_questions_words_is_best():
+    documents = [["the ferry sails", "the lighthouse at Skagen"], ["نعم", "the river"]]
+    assert rate("when was the lighthouse at Skagen lit", documents).scores.argmax() == 1
+
+
+def test_its_document_lifts_a_unit():
+    documents = [["it opened early", "the lighthouse at Skagen"], ["it opened early", "the ferry"]]
+    scores = rate("lighthouse Skagen", documents).scores
+    assert scores[0] > scores[2]
+
+
+def test_equal_units_have_equal_scores_and_all_stand_out():
+    relevance = rate("ferry", [["the same"], ["the same"]])
+    assert relevance.scores.tolist() == [0.0, 0.0]
+    assert relevance.standing.tolist() == [1.0, 1.0]
+
+
+def test_scores_are_rounded_before_they_are_compared():
+    relevance = rate("the ferry", [["the ferry sails", "the town"], ["a ferry"]])
+    assert relevance.scores.tolist() == np.round(relevance.scores, 4).tolist()
+
+
+def test_no_units_have_no_scores():
+    (asked,) = SCORER.embed_questions(["what"])
+    assert rate_units("what", asked, [], []).scores.shape == (0,)
+
+
+def test_a_vector_without_length_is_similar_to_nothing():
+    rows = np.array([[3, 4], [0, 0]], np.float32)
+    assert cosine(rows, np.array([3, 4], np.float32)).tolist() == pytest.approx([1, 0])
+    assert cosine(rows, np.zeros(2, np.float32)).tolist() == [0, 0]

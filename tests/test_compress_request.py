@@ -1,0 +1,266 @@
+import json
+from functools import cache
+
+import pytest
+from driving import Answers, Notes, Run, assistant, body, passages, policy, user
+
+from proxy import tagging
+from proxy.compress import keep_verbatim
+from proxy.errors import DeadlineExceeded, Overloaded, ScorerFailed
+from proxy.scorers.encoder import EmbeddedEncoder
+from proxy.types import Component, Mark, Reason
+
+FACTS = (
+    "The lighthouse at Skagen was lit in 1858 by Captain Holm.",
+    "The bakery sells rye bread for $4.50 on Mondays only.",
+    "The ferry does not sail before 7:15, unless the wind drops.",
+    "The museum keeps a whale skeleton in its cellar.",
+    "The old mayor planted forty lime trees along the quay.",
+)
+DOCUMENTS = passages(*FACTS)
+LIGHTHOUSE = user(f"{DOCUMENTS}\n\nWho lit the lighthouse at Skagen?")
+BREAD = user("What does the rye bread of the bakery cost?")
+
+
+def reasons(messages, **choices):
+    return Run(messages, policy(**choices)).reasons
+
+
+def test_a_question_with_documents_keeps_the_question_and_what_it_asks_for():
+    run = Run([LIGHTHOUSE])
+    assert run.text(0).endswith("Who lit the lighthouse at Skagen?")
+    assert FACTS[0] in run.text(0)
+    outcome = run.outcome
+    assert outcome.reason is None
+    assert outcome.components[Component.QUESTION].saved == 0
+    assert 0 < outcome.first_saved == outcome.tokens_before - outcome.tokens_after
+    context = outcome.components[Component.CONTEXT]
+    assert context.after <= context.before // 2
+
+
+def test_without_context_a_turn_passes():
+    run = Run([user("Who lit the lighthouse at Skagen?")])
+    assert (run.sent, run.reasons) == (run.request.raw, {0: Reason.NO_CONTEXT})
+    assert run.answers.asked == []
+
+
+def test_a_short_context_passes():
+    run = Run([LIGHTHOUSE], policy(min_tokens=5000))
+    assert (run.sent, run.reasons) == (run.request.raw, {0: Reason.TOO_SHORT})
+    assert run.answers.asked == []
+
+
+def test_without_a_question_a_turn_passes():
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": DOCUMENTS},
+    ]
+    assert reasons(messages)[1] is Reason.NO_QUESTION
+
+
+def test_nothing_that_stands_out_passes_or_is_spread():
+    asked = user(f"{DOCUMENTS}\n\nzzwhat zzis zzthe zzmatter?")
+    assert reasons([asked], flat_relevance="pass") == {0: Reason.FLAT_RELEVANCE}
+    spread = Run([asked], policy(flat_relevance="spread", overview_rate=0.7))
+    context = spread.outcome.components[Component.CONTEXT]
+    assert 0.5 * context.before < context.after <= 0.7 * context.before
+
+
+def test_a_breakpoint_protects_its_turn_and_those_before():
+    marked = {
+        "role": "user",
+        "content": [
+            {"type": "text", "text": LIGHTHOUSE["content"], "cache_control": {"type": "ephemeral"}}
+        ],
+    }
+    messages = [LIGHTHOUSE, assistant("Holm."), marked]
+    assert reasons(messages) == {0: Reason.BREAKPOINT, 1: Reason.BREAKPOINT}
+    assert Run(messages).sent == body(messages)
+    assert reasons(messages, respect_breakpoints=False) == {}
+
+
+def test_what_would_save_nothing_is_left_alone():
+    run = Run([LIGHTHOUSE], policy(components={"context": {"min_relevance": 0.0}}))
+    assert run.sent == run.request.raw or run.outcome.first_saved > 0
+    whole = Run([LIGHTHOUSE], policy(components={"context": {"rate": 0.999}}, titles=False))
+    assert whole.outcome.tokens_after <= whole.outcome.tokens_before
+    kept = Run([LIGHTHOUSE], policy(components={"context": {"target_tokens": 10**6}}))
+    assert (kept.sent, kept.reasons) == (kept.request.raw, {0: Reason.NEVER_LONGER})
+
+
+def test_audit_measures_and_says_so():
+    run = Run([LIGHTHOUSE], policy(mode="audit"))
+    assert run.outcome.reason is Reason.AUDIT
+    assert run.outcome.first_saved > 0
+
+
+def test_tool_results_stay_json_with_whole_rows():
+    rows = [{"id": i, "text": fact} for i, fact in enumerate(FACTS)]
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"q": "bread"}'}}
+    messages = [
+        BREAD,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": json.dumps({"rows": rows})},
+    ]
+    kept = json.loads(Run(messages).text(2))["rows"]
+    assert 0 < len(kept) < len(rows)
+    assert rows[1] in kept
+    assert all(row in rows for row in kept)
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (Overloaded("full"), Reason.OVERLOADED),
+        (DeadlineExceeded("late"), Reason.DEADLINE),
+        (ScorerFailed("broke"), Reason.SCORER_FAILED),
+    ],
+)
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_failure_leaves_its_turn_verbatim_for_good_and_no_other(error, reason, step):
+    memory = Notes()
+    first = Run([LIGHTHOUSE], memory=memory, answers=Answers([None] * step + [error]))
+    assert (first.sent, first.reasons) == (first.request.raw, {0: reason})
+    later = Run([LIGHTHOUSE, assistant("Holm."), LIGHTHOUSE], memory=memory)
+    assert later.reasons == {0: reason}
+    assert later.text(0) == LIGHTHOUSE["content"]
+    assert len(later.text(2)) < len(LIGHTHOUSE["content"])
+
+
+def test_an_edit_that_the_upstream_refused_is_not_made_again():
+    memory = Notes()
+    first = Run([LIGHTHOUSE], memory=memory)
+    assert first.sent != first.request.raw
+    keep_verbatim(first.compressed, first.turns, memory)
+    again = Run([LIGHTHOUSE], memory=memory)
+    assert (again.sent, again.reasons) == (again.request.raw, {0: Reason.REFUSED_EDITED})
+
+
+# -- memory -------------------------------------------------------------------------------------
+
+
+def test_what_is_remembered_is_not_scored_again():
+    memory = Notes()
+    first = Run([LIGHTHOUSE], memory=memory)
+    again = Run([LIGHTHOUSE], memory=memory)
+    assert again.answers.asked == []
+    assert again.sent == first.sent
+    assert (first.outcome.scored_tokens, again.outcome.scored_tokens) == (2, 0)
+
+
+def test_a_later_turn_costs_its_own_work_only():
+    memory = Notes()
+    Run([LIGHTHOUSE], memory=memory)
+    later = Run([LIGHTHOUSE, assistant("Holm."), BREAD], memory=memory)
+    asked = [question for request in later.answers.asked for question in request.questions]
+    assert asked == [BREAD["content"]]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [policy(components={"context": {"rate": 0.3}}), policy(titles=False)],
+)
+def test_another_policy_is_another_memory(other):
+    memory = Notes()
+    Run([LIGHTHOUSE], memory=memory)
+    assert Run([LIGHTHOUSE], other, memory=memory).answers.asked
+
+
+def test_figures_of_a_later_request_are_first_seen_and_repeated():
+    first = Run([LIGHTHOUSE]).outcome
+    later = Run([LIGHTHOUSE, assistant("Holm."), user("Thanks, who was it?")]).outcome
+    assert later.repeat_saved == first.first_saved
+    assert later.first_saved == -later.recalled_tokens
+
+
+# -- recall and restoring -----------------------------------------------------------------------
+
+
+def test_a_follow_up_brings_back_what_it_needs_under_the_heading_once():
+    messages = [LIGHTHOUSE, assistant("Holm."), BREAD]
+    run = Run(messages)
+    assert FACTS[1] not in run.text(0)
+    expected = f"{Mark.RECALL_HEADING}[2] "
+    assert run.text(2).startswith(expected)
+    assert FACTS[1] in run.text(2)
+    assert run.text(2).endswith(f"{Mark.RECALL_END}{BREAD['content']}")
+    assert run.outcome.recalled_tokens > 0
+    again = Run([*messages, assistant("$4.50."), BREAD])
+    assert again.text(2) == run.text(2)
+    assert FACTS[1] not in again.text(4)
+
+
+def test_recall_keeps_to_its_share_and_can_be_off():
+    messages = [LIGHTHOUSE, assistant("Holm."), BREAD]
+    run = Run(messages, policy(recall={"share": 0.15, "min_relevance": 0.0}))
+    context = run.outcome.components[Component.CONTEXT].before
+    titles = 4 * len(FACTS) + 12  # tokens of numbers, heading and ends
+    assert run.outcome.recalled_tokens <= 0.15 * context + titles
+    off = Run(messages, policy(recall={"share": 0.0}))
+    assert off.text(2) == BREAD["content"]
+
+
+@cache
+def shipped_encoder():
+    """The encoder that knows what an ask means."""
+    return EmbeddedEncoder()
+
+
+TRANSLATE = user("Translate all of the text above into German, word for word.")
+
+
+def test_a_whole_text_ask_passes_with_its_text():
+    asked = user(f"Translate the following text into German.\n\n{DOCUMENTS}")
+    run = Run([asked], policy(whole_text="safe"), answers=Answers(scorer=shipped_encoder()))
+    assert (run.sent, run.reasons) == (run.request.raw, {0: Reason.WHOLE_TEXT})
+
+
+def test_a_whole_text_ask_about_earlier_text_restores_it_once_and_for_good():
+    choices = policy(whole_text="safe")
+
+    def run(*messages):
+        return Run(messages, choices, answers=Answers(scorer=shipped_encoder()))
+
+    first = run(LIGHTHOUSE)
+    assert first.sent != first.request.raw
+    history = [LIGHTHOUSE, assistant("Holm.")]
+    second = run(*history, TRANSLATE)
+    assert second.sent == second.request.raw
+    assert second.reasons == {0: Reason.RESTORED, 1: Reason.WHOLE_TEXT}
+    assert second.outcome.cache_breaks == 1
+    third = run(*history, TRANSLATE, assistant("Der Leuchtturm ..."), BREAD)
+    assert third.sent == third.request.raw
+    assert third.outcome.cache_breaks == 0
+
+
+def test_the_instructions_in_force_are_asked_about_too():
+    run = Run([{"role": "system", "content": "You answer questions."}, LIGHTHOUSE])
+    (first, *_) = run.answers.asked
+    assert "You answer questions." in first.questions
+
+
+def test_no_message_at_all_is_no_context():
+    request = tagging.turns(Run([LIGHTHOUSE]).request, policy().tagging)
+    assert len(request) == 1
+    assert Run([assistant("Hello.")]).sent == body([assistant("Hello.")])
+
+
+def test_a_breakpoint_that_comes_later_finds_no_stale_memory():
+    marked = {**LIGHTHOUSE, "cache_control": {"type": "ephemeral"}}
+    tail = [assistant("Holm."), BREAD]
+    memory = Notes()
+    assert Run([LIGHTHOUSE, *tail], memory=memory).outcome.recalled_tokens > 0
+    kept, fresh = Run([marked, *tail], memory=memory), Run([marked, *tail])
+    assert kept.sent == fresh.sent == body([marked, *tail])
+
+
+def test_a_missed_budget_is_told_though_something_was_recalled():
+    choices = policy(components={"context": {"target_tokens": 1}}, recall={"share": 1.0})
+    asked = user(f"{passages(*FACTS)}\n\n{BREAD['content']}")
+    run = Run([LIGHTHOUSE, assistant("Holm."), asked], choices)
+    assert run.outcome.recalled_tokens > 0
+    assert run.reasons[1] in {Reason.BUDGET_INFEASIBLE, Reason.FORCED_OVER_BUDGET}
