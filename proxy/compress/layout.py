@@ -14,6 +14,10 @@ from proxy.compress.units import Layout, Unit, lay_out
 from proxy.policy.schema import Policy
 from proxy.types import Address, Component, Count, LeafEdit, Mark, Piece, Segment, Span, Turn
 
+HALF_OF_A_PAIR = "example"
+"""Tagging's rule for a demonstration given as chat messages: its answer stands in an assistant
+message, which cannot be dropped with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Material:
@@ -121,6 +125,8 @@ def _layouts(turn: Turn, policy: Policy, texts: Mapping[Address, str]) -> dict[i
     documents = stretches = 0
     for index, segment in enumerate(turn.segments):
         if segment.address not in texts or segment.kind in policy.protect_kinds:
+            continue
+        if segment.rule == HALF_OF_A_PAIR:
             continue
         if getattr(policy.components, segment.component.value).keeps_all:
             continue
