@@ -136,6 +136,11 @@ class Draft:
                 documents += length
         return documents >= 0.6 * total
 
+    def tasks(self) -> bool:
+        """Tell whether this message sets a task on a text that another message gives."""
+        heard = (self.heard(i) for i in self.prose() if self.blocks[i].kind not in _DATA)
+        return any(h.voice is Voice.COMMAND and h.points for h in heard)
+
     def set(self, index: int, component: Component, rule: str) -> None:
         """Decide one block."""
         self.made[index] = Decision(component, rule)
@@ -300,7 +305,7 @@ def _short_ask(draft: Draft, loose: Sequence[int]) -> bool:
         return False
     ends = [i for i in (prose[-1], prose[0]) if _may_ask(draft, i, loose)]
     short = [i for i in ends if draft.heard(i).voice in {Voice.SHORT, Voice.QUESTION}]
-    brief = [i for i in ends if draft.heard(i).size <= _BURIED]
+    brief = [i for i in ends if draft.heard(i).size <= _BURIED / 2]
     for i in short + brief[:1]:
         draft.set(i, _QUESTION, "short")
         return True
@@ -361,9 +366,9 @@ def _worth(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
     told = draft.blocks[run[0]].zone.rule == "introduction"
     if draft.system or not asked.any:
         return size >= _LEAST_SYSTEM and speaks * 2 <= len(run)
-    return size >= (_LEAST_CUED if told and asked.comprehends else _LEAST) and speaks * 2 <= len(
-        run
-    )
+    return size >= (
+        _LEAST_CUED if told and (asked.comprehends or asked.points) else _LEAST
+    ) and speaks * 2 <= len(run)
 
 
 def _one_context(draft: Draft, run: list[int], *, at_end: bool) -> None:
@@ -521,9 +526,11 @@ def _is_document(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
         return asked.any and total >= _LEAST_SYSTEM and passages >= 0.6 * total
     if asked.points or (asked.cue and of[Voice.PASSAGE] - listed >= 0.6 * total):
         return total >= _LEAST_CUED
-    if not asked.comprehends or of[Voice.PASSAGE] - listed < 0.6 * total:
+    personal = asked.personal or draft.heard(run[0]).voice is Voice.PERSONAL
+    least = 0.6 if personal else 0.4  # a document may quote, or speak for itself
+    if not asked.comprehends or of[Voice.PASSAGE] - listed < least * total:
         return False
-    return total >= (_LEAST_PERSONAL if asked.personal else _LEAST)
+    return total >= (_LEAST_PERSONAL if personal else _LEAST)
 
 
 def _rest(draft: Draft) -> None:

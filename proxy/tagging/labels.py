@@ -80,7 +80,9 @@ def meaning(name: str) -> Label | None:
         # Scripts without spaces: the end of the name is its noun.
         tails = (parts[0][-n:] for n in (4, 3, 2)) if ord(parts[0][0]) >= 0x2E80 else ()
         return next((words.LABELS[t] for t in tails if t in words.LABELS), None)
-    if any(p not in words.LABELS and p not in words.FILLERS for p in parts):
+    if len(parts) > 1:
+        parts = [p for p in parts if len(p) > 1]  # a letter numbers: "Text A"
+    if not parts or any(p not in words.LABELS and p not in words.FILLERS for p in parts):
         return None
     if parts[0] in {"task", "instruction", "instructions", "output", "response", "answer"}:
         last = words.LABELS.get(parts[-1])

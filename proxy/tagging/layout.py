@@ -390,8 +390,12 @@ def _introduced(line: str) -> Label | None:
         return Label.INSTRUCTION
     found = [w.lower() for w in _WORD.findall(line)]
     generates = found and found[0] in words.GENERATE
-    for word in reversed(found):
-        label = words.LABELS.get(word)
+    for place in range(len(found) - 1, -1, -1):
+        label = words.LABELS.get(found[place])
+        before = found[max(0, place - 2) : place]
+        new = not words.INDEFINITE.isdisjoint(before) and found[0] not in words.PRESENTING
+        if label is Label.CONTEXT and new:
+            return Label.INSTRUCTION  # "tell me a story in which:" has no story to give
         if label in {Label.CONTEXT, Label.INPUT, Label.QUESTION, Label.INSTRUCTION}:
             return Label.INSTRUCTION if generates and label is Label.CONTEXT else label
     return None

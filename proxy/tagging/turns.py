@@ -134,11 +134,14 @@ def _segments(
     """Tag the messages of one turn.  The closing assistant message plays no part in the others'."""
     drafts = {m.index: _draft(m, tags) for m in run if _is_asking(m) and not demonstration}
     asking = {i for i, draft in drafts.items() if not draft.system and draft.asks()}
+    tasking = any(draft.system and draft.tasks() for draft in drafts.values())
     made: list[Segment] = []
     for message in run:
         draft = drafts.get(message.index)
         if draft is not None:
-            elsewhere = bool(asking - {message.index})
+            elsewhere = bool(asking - {message.index}) or (
+                tasking and not draft.system and message.index not in asking
+            )
             made += _place(message, list(_spans(draft, asked_elsewhere=elsewhere)))
         elif message.role in _INSTRUCTING and message.name not in _EXAMPLES:
             made += _place(message, list(_spans(_draft(message, tags), asked_elsewhere=False)))

@@ -21,6 +21,7 @@ _QUOTED = re.compile(
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _TOKEN = re.compile(r"\w+")
 _CLAUSE = re.compile(r"[,،，][ \t]*(?:then |please )?([^\W\d_]+)")
+_START = re.compile(r"[.!?][ \t\n]+(?:Please |Then )?([^\W\d_]+)(?! (?:of|is|was|are|were)\b)")
 _SENTENCE = re.compile(r"[.!?](?=\s|$)|[。！？।]")
 _CLOSERS = "\"'”’»)]*_` \t\r\n"
 _OPENERS = "\u200e\u200f\"'“‘«([*_`¿¡>-•+ \t\ufeff"
@@ -77,7 +78,8 @@ def hear(text: str) -> Paragraph:
     """Judge one paragraph."""
     speech = _speech(text)
     voice = _voice(speech)
-    asking = voice in {Voice.QUESTION, Voice.COMMAND}
+    colon = text.rstrip(" \t\r\n*_").endswith((":", "："))
+    asking = colon or voice in {Voice.QUESTION, Voice.COMMAND}
     cue = asking and words.CUE.search(speech.body[: _SAMPLE + _TAIL]) is not None
     on_a_text = voice is Voice.COMMAND and _on_a_text(speech.opening)
     return Paragraph(
@@ -91,7 +93,7 @@ def hear(text: str) -> Paragraph:
         comprehends=voice is Voice.QUESTION or cue or on_a_text,
         cue=cue,
         points=cue and (_reads(speech) or words.POINT.search(speech.spoken) is not None),
-        colon=text.rstrip(" \t\r\n*_").endswith((":", "：")),
+        colon=colon,
     )
 
 
@@ -166,17 +168,25 @@ def _voice(speech: _Speech) -> Voice:  # noqa: PLR0911 - a decision list: the fi
         return Voice.QUESTION
     if size <= 160 and not stopped and _wonders(speech.opening[:1], speech.body):
         return Voice.QUESTION
+    if size <= 400 and "?" in speech.body and not words.WH.isdisjoint(speech.opening[:1]):
+        return Voice.QUESTION
     if speech.strong and (size <= 600 or (speech.commands and size <= 1500)):
         return Voice.COMMAND
     if speech.commands and (size <= 200 or (speech.directed and size <= 1500)):
         return Voice.COMMAND
-    if size <= 400 and _rules_the_answer(speech):
+    if size <= 400 and (_rules_the_answer(speech) or _commands_within(speech)):
         return Voice.COMMAND
     if speech.personal:
         return Voice.PERSONAL
     if size >= 140 or (size >= 60 and (stopped or speech.body.endswith(("!", "…")))):
         return Voice.PASSAGE
     return Voice.SHORT
+
+
+def _commands_within(speech: _Speech) -> bool:
+    """Tell whether a later sentence of a short paragraph is a command about the answer."""
+    starts = _START.finditer(speech.spoken) if speech.directed else ()
+    return any(_verb(found.group(1)) for found in starts)
 
 
 def _rules_the_answer(speech: _Speech) -> bool:

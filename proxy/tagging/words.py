@@ -346,3 +346,6 @@ POINT = re.compile(
 
 THIS = re.compile(r"\b(?:this|these)(?: \w+){0,2}? (\w+)", re.IGNORECASE)
 """``these notes``: what a sentence speaks of, whatever it makes of it."""
+
+INDEFINITE = _words("a an some ein eine einen un une una um uma")
+PRESENTING = _words("here below this given i")
