@@ -1,0 +1,53 @@
+"""Slow twins of the long-prompt methods: the algorithms said plainly, for tests to hold against."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from proxy.compress.recovery import TELLING, TELLING_LETTERS, Wording
+
+_WORD = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]|[^\W぀-ヿ㐀-鿿豈-﫿]{1,64}|[^\w\s]")
+
+
+def recover(answer: str, source: Wording) -> str:
+    """Say :func:`proxy.compress.recovery.recover` by trying every run at every place."""
+    matches = list(_WORD.finditer(answer))
+    words = [match.group() for match in matches]
+    ends = [0, *(match.end() for match in matches)]
+    gaps = [answer[end : match.start()] for end, match in zip(ends, matches, strict=False)]
+    out: list[str] = []
+    at = 0
+    while at < len(words):
+        length, start = _longest_run(words[at:], source)
+        for i in range(at, at + length):
+            bridge = source.bridges[start + i - at - 1] if start is not None and i > at else ""
+            out += [gaps[i] if "\n" in gaps[i] else bridge or gaps[i], words[i]]
+        at += length
+    return "".join([*out, answer[ends[-1] :]])
+
+
+def _longest_run(words: Sequence[str], source: Wording) -> tuple[int, int | None]:
+    """Return how many of ``words`` stand in the prompt, and where; (1, None) where none do."""
+    for length in range(len(words), 0, -1):
+        starts = list(_occurrences(words[:length], source))
+        if starts:
+            telling = [w for w in words[:length] if w[0].isalnum() and _long_or_marked(w)]
+            bridged = {s: "".join(map(str, source.bridges[s : s + length - 1])) for s in starts}
+            shortest = min(starts, key=lambda s: (len(bridged[s]), s))
+            return length, shortest if len(telling) >= TELLING else None
+    return 1, None
+
+
+def _occurrences(words: Sequence[str], source: Wording) -> Iterator[int]:
+    for start in range(len(source.words) - len(words) + 1):
+        stop = start + len(words)
+        if (
+            source.words[start:stop] == tuple(words)
+            and None not in source.bridges[start : stop - 1]
+        ):
+            yield start
+
+
+def _long_or_marked(word: str) -> bool:
+    return len(word) >= TELLING_LETTERS or not word.islower()
