@@ -48,6 +48,14 @@ def test_the_shortest_original_wins_and_then_the_first():
     assert recover("Mayor Smith", shown) == "Mayor Old Smith"
 
 
+@pytest.mark.parametrize(("end", "name"), [("lost", "Old "), ("won", "Older Yet ")])
+def test_what_follows_decides_between_originals_while_streaming(end, name):
+    text = "Mayor Old Smith lost, Mayor Older Yet Smith won"
+    stream = RecoveryStream(source(text, "Old ", "Older Yet "))
+    assert stream.feed("Mayor Smith ") == "Mayor"
+    assert stream.feed(end) + stream.close() == f" {name}Smith {end}"
+
+
 def test_a_coincidence_elsewhere_in_the_original_is_not_taken():
     text = "Dilution, said Fuel; later Dilution of the new Fuel"
     shown = wording([(text, (Span(27, 35), Span(47, 51)))])
