@@ -36,17 +36,17 @@ class HubEncoder(LateEncoder):
                 name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
             ).eval()
         except (OSError, ValueError, ImportError) as error:
-            raise PolicyError(f"scorer {name!r}: cannot be loaded: {_first_line(error)}") from error
+            raise PolicyError(f"scorer {name!r}: cannot be loaded: {first_line(error)}") from error
         if not self._tokenizer.is_fast:
             raise PolicyError(f"scorer {name!r}: its tokenizer gives no offsets, wanted a fast one")
         if getattr(config, "is_encoder_decoder", False):
             raise PolicyError(f"scorer {name!r}: found an encoder-decoder, wanted an encoder")
-        self._head, self._tail = _special_ids(self._tokenizer)
+        self._head, self._tail = special_ids(self._tokenizer)
         self.unknown = self._tokenizer.unk_token_id
         self.width = int(config.hidden_size)
         self._middle = -(-2 * int(config.num_hidden_layers) // 3)
-        self.window = _window(self._tokenizer, config) - len(self._head) - len(self._tail)
-        self.revision = f"{name}@{_digest(self._model)}/{fp32_name()}"
+        self.window = window(self._tokenizer, config) - len(self._head) - len(self._tail)
+        self.revision = f"{name}@{digest(self._model)}/{fp32_name()}"
 
     def tokenise(self, text: str) -> Tokens:
         """Tokenise; special tokens spelt out in the text are the letters they are made of."""
@@ -65,7 +65,7 @@ class HubEncoder(LateEncoder):
         return States(states[-1][0, kept].numpy(), states[self._middle][0, kept].numpy())
 
 
-def _special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
+def special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
     """Return the special tokens that the model wants before and after a text."""
     bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     full = tokenizer(_PROBE)["input_ids"]
@@ -73,7 +73,7 @@ def _special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
     return full[:start], full[start + len(bare) :]
 
 
-def _window(tokenizer: Any, config: Any) -> int:
+def window(tokenizer: Any, config: Any) -> int:
     """Return the longest input in tokens, special ones counted."""
     limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", _LONGEST)]
     # RoBERTa's positions start after the padding id, so two of its 514 are never used.
@@ -81,16 +81,17 @@ def _window(tokenizer: Any, config: Any) -> int:
     return min(int(limits[0]), int(limits[1]) - offset, _LONGEST)
 
 
-def _digest(model: Any) -> str:
+def digest(model: Any) -> str:
     """Name the weights by their content: a folder or a branch name says nothing about them."""
-    digest = hashlib.sha256()
+    hashed = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(
+        hashed.update(key.encode())
+        hashed.update(
             tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b""
         )
-    return digest.hexdigest()[:12]
+    return hashed.hexdigest()[:12]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Say what a library's error says, without its further lines."""
     return str(error).strip().partition("\n")[0]

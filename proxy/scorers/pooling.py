@@ -103,7 +103,7 @@ class LateEncoder(ABC):
         counts = np.zeros(len(spans), dtype=np.int64)
         total, tokens_read = np.zeros(self.width), 0
         for begin, stop in stretches(len(document.text), spans[:, 1].tolist()):
-            tokens = self.tokenise(_encodable(document.text[begin:stop]))
+            tokens = self.tokenise(encodable(document.text[begin:stop]))
             first, last = np.searchsorted(tokens.starts + begin, spans.T)  # tokens of each unit
             counts += last - first
             for start, end in windows(len(tokens.ids), last.tolist(), self.window):
@@ -120,7 +120,7 @@ class LateEncoder(ABC):
 
     def question_steps(self, question: str) -> Steps[QuestionVectors]:
         """Embed a question, one window per step."""
-        ids = self.tokenise(_encodable(question)).ids
+        ids = self.tokenise(encodable(question)).ids
         final, middle = np.zeros(self.width), np.zeros(self.width)
         for start, end in windows(len(ids), [], self.window):
             states = self.read(ids[start:end])
@@ -207,7 +207,7 @@ def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int,
         start = end
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Replace each lone surrogate, which UTF-8 cannot carry, by one U+FFFD: offsets stay."""
     return _SURROGATES.sub("\ufffd", text)
 

@@ -1,0 +1,121 @@
+"""Token classifiers that say how likely each token is kept (LLMLingua-2), by name or folder.
+
+Any ``AutoModelForTokenClassification`` checkpoint with two labels will do; the published
+``microsoft/llmlingua-2-*`` load by name.  Each window is read alone and unpadded, between the
+special tokens that its own tokenizer asks for, so a probability depends on its window and on
+nothing that shares the batch (law 9).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
+
+from proxy.compress.ports import KeepProbabilities, Vector
+from proxy.errors import PolicyError
+from proxy.scorers.arithmetic import fp32_name, one_thread
+from proxy.scorers.hub import digest, first_line, special_ids, window
+from proxy.scorers.pooling import Ids, Steps, drain, encodable, stretches, windows
+
+_SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|[。！？｡؟।॥۔\n]")
+_KEPT: Final = re.compile(r"keep|kept|preserve|retain|label_1$|^1$", re.IGNORECASE)
+
+
+class TokenClassifier:
+    """A token classifier from the hub or a folder, in float32.
+
+    No code of the model's own is run (``trust_remote_code`` is off), and only safetensors weights
+    are read.  Any number of threads may read at once: weights are never written after loading.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
+        one_thread()
+        try:
+            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                name, trust_remote_code=False, split_special_tokens=True
+            )
+            self._model = AutoModelForTokenClassification.from_pretrained(
+                name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+            ).eval()
+        except (OSError, ValueError, ImportError) as error:
+            raise PolicyError(f"scorer {name!r}: cannot be loaded: {first_line(error)}") from error
+        if not self._tokenizer.is_fast:
+            raise PolicyError(f"scorer {name!r}: its tokenizer gives no offsets, wanted a fast one")
+        self._label = _kept_label(name, config.id2label)
+        self._head, self._tail = special_ids(self._tokenizer)
+        self.window = window(self._tokenizer, config) - len(self._head) - len(self._tail)
+        self.revision = f"{name}@{digest(self._model)}/{fp32_name()}"
+
+    def classify(self, texts: Sequence[str]) -> list[KeepProbabilities]:
+        """Rate the tokens of each text by itself."""
+        return [drain(self.steps(text)) for text in texts]
+
+    def steps(self, text: str) -> Steps[KeepProbabilities]:
+        """Rate the tokens of a text, one window per step.
+
+        Windows end where sentences do, as far as they can; lone surrogates are read as U+FFFD.
+        """
+        ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+        keep: list[Vector] = []
+        spans: list[Ids] = []
+        for begin, stop in stretches(len(text), ends):
+            ids, offsets = self._tokenise(encodable(text[begin:stop]))
+            cuts = np.searchsorted(offsets[:, 0] + begin, ends)  # the token after each sentence
+            spans.append(offsets + begin)
+            for start, end in windows(len(ids), cuts.tolist(), self.window):
+                keep.append(self._read(ids[start:end]))
+                yield end - start
+        return _joined(keep, spans)
+
+    def _tokenise(self, text: str) -> tuple[Ids, Ids]:
+        """Return ids (n,) and offsets (n, 2); blanks at a token's edges are not its own."""
+        found = self._tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        offsets = [_trimmed(text, start, end) for start, end in found["offset_mapping"]]
+        ids = np.array(found["input_ids"], dtype=np.int64)
+        return ids, np.array(offsets, dtype=np.int64).reshape(-1, 2)
+
+    @torch.inference_mode()
+    def _read(self, ids: Ids) -> Vector:
+        """Return the probability (n,) that each token of one window is kept."""
+        framed = torch.tensor([[*self._head, *ids.tolist(), *self._tail]])
+        logits = self._model(input_ids=framed).logits[0]  # (n + specials, 2)
+        kept: Vector = logits.softmax(dim=-1)[:, self._label].numpy()
+        return kept[len(self._head) : len(self._head) + len(ids)]
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Give the blanks that a token carries to nobody: SentencePiece's word mark stands for one."""
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return start, end
+
+
+def _kept_label(name: str, labels: dict[int, str]) -> int:
+    """Return the label that means "keep": by its name, or the second of two, as published."""
+    if len(labels) != 2:
+        raise PolicyError(f"scorer {name!r}: found {len(labels)} labels, wanted 2: drop and keep")
+    named = [number for number, label in labels.items() if _KEPT.search(label)]
+    return int(named[0]) if len(named) == 1 else 1
+
+
+def _joined(keep: Sequence[Vector], spans: Sequence[Ids]) -> KeepProbabilities:
+    offsets = np.concatenate([np.zeros((0, 2), dtype=np.int64), *spans]).astype(np.int32)
+    arrays = (
+        np.concatenate([np.zeros(0, dtype=np.float32), *keep]),
+        offsets[:, 0].copy(),
+        offsets[:, 1].copy(),
+    )
+    for array in arrays:
+        array.flags.writeable = False
+    return KeepProbabilities(*arrays)
