@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from proxy.tagging import words
 from proxy.tagging.layout import OPEN, Block, Zone
-from proxy.tagging.voice import Paragraph, Voice, hear
+from proxy.tagging.voice import Paragraph, Voice, hear, opens_with_command
 from proxy.tagging.words import Label
 from proxy.types import Component, Kind
 
@@ -50,8 +50,15 @@ _LEAST_LABELLED = 40  # what stands under a context label may be a mere placehol
 _LEAST_CUED = 60  # the same, where the ask points at a text
 _LEAST_PERSONAL = 1200  # the same, where the caller asks about their own affairs
 _LEAST_SYSTEM = 350  # the same, in a system message
+_ORDERS = 0.3  # share of a message in orders from which it counts as orders throughout
 _BURIED = 250  # a command between passages is at most this long
 _INPUT_TEXT = 400  # an input longer than this is a text, not a question
+
+
+def _imperative_items(text: str) -> bool:
+    """Tell whether a list tells what to do: two of five items open with a command."""
+    items = [line for line in text[:4000].split("\n") if line.strip()]
+    return sum(opens_with_command(item) for item in items) >= 0.4 * len(items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,7 @@ class Draft:
         self.blocks = _boxes(text, blocks)
         self.system = system
         self.made: list[Decision | None] = [None] * len(blocks)
+        self._instructs: bool | None = None
         self._heard: dict[int, Paragraph] = {}
 
     def heard(self, index: int) -> Paragraph:
@@ -135,6 +143,35 @@ class Draft:
             if told or self.heard(i).voice is Voice.PASSAGE:
                 documents += length
         return documents >= 0.6 * total
+
+    def instructs(self) -> bool:
+        """Tell whether the message is in large part orders, as a long system prompt is.
+
+        Then what merely looks like data or a document is taken for part of the orders.
+        """
+        if self._instructs is None:
+            total = told = 0.0
+            for i in self.prose():
+                size = self.blocks[i].end - self.blocks[i].start
+                total += size
+                told += size * self._orders(i)
+            self._instructs = told >= _ORDERS * total
+        return self._instructs
+
+    def _orders(self, index: int) -> bool:
+        block = self.blocks[index]
+        zone = block.zone
+        listed = zone.rule == "introduction" or block.kind is Kind.LIST
+        if zone.label is Label.CONTEXT and not (zone.weak and listed):
+            return False
+        if block.zone.label is Label.INSTRUCTION:
+            return True
+        if block.kind in _DATA:
+            return False
+        heard = self.heard(index)
+        if heard.voice is Voice.COMMAND or (heard.addressed and heard.directed):
+            return True
+        return block.kind is Kind.LIST and _imperative_items(self.text[block.start : block.end])
 
     def tasks(self) -> bool:
         """Tell whether this message sets a task on a text that another message gives."""
@@ -364,6 +401,9 @@ def _worth(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
     size = sum(draft.blocks[i].end - draft.blocks[i].start for i in run)
     speaks = sum(draft.heard(i).voice in _STRONG for i in run)
     told = draft.blocks[run[0]].zone.rule == "introduction"
+    listed = draft.blocks[run[0]].kind is Kind.LIST
+    if draft.instructs() and (listed or draft.system or not (told and asked.points)):
+        return False
     if draft.system or not asked.any:
         return size >= _LEAST_SYSTEM and speaks * 2 <= len(run)
     return size >= (
@@ -379,6 +419,8 @@ def _one_context(draft: Draft, run: list[int], *, at_end: bool) -> None:
         for i in run:
             draft.set(i, _INSTRUCTION, "kept")
         return
+    if draft.instructs():
+        run = _before_orders(draft, run)
     end = len(run)
     while end > 1 and _ask_after_context(draft, run[end - 1], at_end=at_end):
         end -= 1
@@ -390,6 +432,20 @@ def _one_context(draft: Draft, run: list[int], *, at_end: bool) -> None:
         if draft.made[i] is None:
             buried = not draft.blocks[i].head and _buried(draft, i)
             draft.set(i, _INSTRUCTION if buried else _CONTEXT, "command" if buried else rule)
+
+
+def _before_orders(draft: Draft, run: list[int]) -> list[int]:
+    """Return a context up to where orders, or another section, go on; keep the rest."""
+    for place, i in enumerate(run):
+        heard, block = draft.heard(i), draft.blocks[i]
+        items = draft.text[block.start : block.end]
+        listed = block.kind is Kind.LIST and _imperative_items(items)
+        if listed or (place and block.heading) or (heard.voice is Voice.COMMAND and not block.head):
+            for j in run[place:]:
+                if draft.made[j] is None:
+                    draft.set(j, _INSTRUCTION, "kept")
+            return run[:place]
+    return run
 
 
 def _ask_after_context(draft: Draft, index: int, *, at_end: bool) -> bool:
@@ -430,6 +486,9 @@ def _enclosed(draft: Draft, *, asked: _Asked) -> None:
             continue
         before = draft.blocks[_before_mark(draft, i)].zone if i else OPEN
         told = before.label is Label.CONTEXT or (asked.cue and not draft.system)
+        if draft.instructs() and before.label is not Label.CONTEXT:
+            draft.set(i, _INSTRUCTION, "kept")
+            continue
         speaks = draft.heard(i).voice in _STRONG and block.kind not in _DATA and not told
         if speaks or not asked.any or (draft.system and not told):
             draft.set(i, _INSTRUCTION if asked.any or draft.system else _QUESTION, "kept")
@@ -479,7 +538,8 @@ def _data(draft: Draft, *, asked: _Asked) -> None:
         block = draft.blocks[i]
         if draft.made[i] is not None or block.kind not in _DATA:
             continue
-        if draft.system or not asked.any or _shows_format(draft, i):
+        orders = draft.instructs() and not asked.points
+        if draft.system or orders or not asked.any or _shows_format(draft, i):
             draft.set(i, _INSTRUCTION if asked.any or draft.system else _QUESTION, "format")
         else:
             draft.set(i, _CONTEXT, "data")
@@ -521,10 +581,15 @@ def _is_document(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
     addressed = sum(sizes[i] for i in run if draft.heard(i).addressed and draft.heard(i).directed)
     if addressed > 0.5 * total:
         return False
+    if draft.instructs() and (draft.system or of[Voice.PASSAGE] - listed < 0.8 * total):
+        return False
     if draft.system:
         passages = of[Voice.PASSAGE] - listed
         return asked.any and total >= _LEAST_SYSTEM and passages >= 0.6 * total
-    if asked.points or (asked.cue and of[Voice.PASSAGE] - listed >= 0.6 * total):
+    spoken = of[Voice.PASSAGE] + of[Voice.PERSONAL]
+    if (asked.points and spoken >= 0.4 * total) or (
+        asked.cue and of[Voice.PASSAGE] - listed >= 0.6 * total
+    ):
         return total >= _LEAST_CUED
     personal = asked.personal or draft.heard(run[0]).voice is Voice.PERSONAL
     least = 0.6 if personal else 0.4  # a document may quote, or speak for itself

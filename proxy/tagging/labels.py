@@ -76,6 +76,8 @@ def meaning(name: str) -> Label | None:
     parts = [p.lower().replace("’", "'") for p in _PART.findall(name)]
     if not parts or len(parts) > 6 or name[:1].isdigit():
         return None
+    if parts == ["description"]:
+        return None  # of a tool, a skill, a field: anything
     if len(parts) == 1 and parts[0] not in words.LABELS:
         # Scripts without spaces: the end of the name is its noun.
         tails = (parts[0][-n:] for n in (4, 3, 2)) if ord(parts[0][0]) >= 0x2E80 else ()

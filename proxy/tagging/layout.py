@@ -216,19 +216,21 @@ class _Lines:
         if self.zone.label in {Label.QUESTION, Label.INSTRUCTION} and self.zone.closed:
             return False
         number = numbered_head(line)
+        listed = False
         if number is None:
             if len(line) < _NUMBERED_DOC or not _ITEM.match(line):
                 return False
             speaks = hear(line).voice in {Voice.COMMAND, Voice.QUESTION}
             if speaks and self.zone.rule != "document":
                 return False
+            listed = True
         elif line[0] in "[(【" and line[1:2].isdigit() and 8 < len(line) < 60:
             return False  # a footnote, an option, a reference
         elif line[0] not in "[(【" and len(line) - number > 0 and not _parted(line, number):
             return False  # "Section 3 applies to ..." is a sentence
         self._flush()
         if self.zone.label is not Label.CONTEXT:
-            self.zone = self.after = _DOCUMENT
+            self.zone = self.after = replace(_DOCUMENT, weak=listed)
         self.head = True
         self.paragraph.append(span)
         return True
@@ -310,7 +312,7 @@ class _Lines:
 
     def _introduction(self, line: str) -> None:
         """Let a sentence that ends in a colon announce what follows it."""
-        if self.zone.closed or len(line) > 300:
+        if self.zone.closed or len(line) > 300 or line_kind(line) in _STRUCTURED:
             return
         label = _introduced(line)
         if label is None:
@@ -392,13 +394,21 @@ def _introduced(line: str) -> Label | None:
     generates = found and found[0] in words.GENERATE
     for place in range(len(found) - 1, -1, -1):
         label = words.LABELS.get(found[place])
-        before = found[max(0, place - 2) : place]
-        new = not words.INDEFINITE.isdisjoint(before) and found[0] not in words.PRESENTING
-        if label is Label.CONTEXT and new:
-            return Label.INSTRUCTION  # "tell me a story in which:" has no story to give
-        if label in {Label.CONTEXT, Label.INPUT, Label.QUESTION, Label.INSTRUCTION}:
-            return Label.INSTRUCTION if generates and label is Label.CONTEXT else label
+        if label is Label.CONTEXT:
+            # "tell me a story in which:" has no story to give.
+            before = found[max(0, place - 2) : place]
+            new = not words.INDEFINITE.isdisjoint(before) and found[0] not in words.PRESENTING
+            wishes = generates or new or not _presents(line, found)
+            return Label.INSTRUCTION if wishes else label
+        if label in {Label.INPUT, Label.QUESTION, Label.INSTRUCTION}:
+            return label
     return None
+
+
+def _presents(line: str, found: list[str]) -> bool:
+    """Tell whether a sentence hands over a text, as against speaking of one."""
+    hands = words.COMPREHEND | words.PRESENTING
+    return found[0] in hands or len(found) <= 4 or words.POINT.search(line) is not None
 
 
 def _cut(text: str, spans: list[Span], *, opens: bool, ends: bool) -> Iterator[list[Span]]:

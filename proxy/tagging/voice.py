@@ -97,6 +97,12 @@ def hear(text: str) -> Paragraph:
     )
 
 
+def opens_with_command(text: str) -> bool:
+    """Tell whether a list item opens with a verb that tells somebody to do something."""
+    body = text.strip(_OPENERS).lstrip("0123456789.) ").strip(_OPENERS)
+    return _commands(_opening(body), body)
+
+
 def _speech(text: str) -> _Speech:
     body = text.strip(_OPENERS + _CLOSERS) or text.strip()
     sample = body if len(body) <= _SAMPLE + _TAIL else f"{body[:_SAMPLE]} {body[-_TAIL:]}"
@@ -172,7 +178,8 @@ def _voice(speech: _Speech) -> Voice:  # noqa: PLR0911 - a decision list: the fi
         return Voice.QUESTION
     if speech.strong and (size <= 600 or (speech.commands and size <= 1500)):
         return Voice.COMMAND
-    if speech.commands and (size <= 200 or (speech.directed and size <= 1500)):
+    plain = speech.opening[:1] and speech.opening[0].isascii()  # a verb that is nothing else
+    if speech.commands and (size <= 200 or (size <= 1500 and (plain or speech.directed))):
         return Voice.COMMAND
     if size <= 400 and (_rules_the_answer(speech) or _commands_within(speech)):
         return Voice.COMMAND

@@ -108,7 +108,7 @@ _NOUNS = {
         答案 回答 答 输出 出力 답변"""),
     Label.DEMO: _words("example examples demonstration demonstrations demo demos shots fewshot"),
     Label.META: _words("""
-        title url link date author from to cc subject sent published id score name updated
+        title url link date author from to cc subject sent published
         título titel titre titolo 标题 タイトル"""),
 }
 LABELS: dict[str, Label] = {word: label for label, words in _NOUNS.items() for word in words}
@@ -192,7 +192,7 @@ OPENERS = _words("""
 """First words that open an ask only where a word about answering follows."""
 
 IMPERATIVE_START = re.compile(
-    r"^(?:请|請|用|翻译|总结|概括|回答|根据|列出|写|以下|从|把|将|仅|只|不要|説明|要約|次の"
+    r"^(?:请|請|用|翻译|总结|概括|回答|根据|列出|写|不要|説明|要約|次の"
     r"|以下の)"
 )
 IMPERATIVE_END = re.compile(
@@ -216,7 +216,7 @@ MODEL_WORDS = Lexicon(
         r"|réponse|réponds|répondez"
         r"|question|contexte|resposta|pergunta|risposta|domanda|contesto|ответ\w*|вопрос\w*"
         r"|контекст\w*"
-        r"|أجب|السؤال|الإجابة|उत्तर|प्रश्न)\b|回答|答案|问题|上下文|答え|質問|答复",
+        r"|أجب|السؤال|الإجابة|उत्तर|प्रश्न)\b|回答|答案|上下文|答え|質問|答复",
         re.IGNORECASE,
     ),
     _words("""
@@ -348,4 +348,4 @@ THIS = re.compile(r"\b(?:this|these)(?: \w+){0,2}? (\w+)", re.IGNORECASE)
 """``these notes``: what a sentence speaks of, whatever it makes of it."""
 
 INDEFINITE = _words("a an some ein eine einen un une una um uma")
-PRESENTING = _words("here below this given i")
+PRESENTING = _words("here below this given i use using consider see context")
