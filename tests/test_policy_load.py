@@ -379,3 +379,23 @@ def test_the_commented_routes_are_an_example_that_works():
     assert [r.policy for r in load_policies(layered({"routes.yaml": example})).routes] == [
         "off", "rag", "audit",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("llmlingua", "mine.yaml:1: method: found 'llmlingua', wanted a mapping with `name`"),
+        ("{name: llmlinga}", "mine.yaml:1: method: found 'llmlinga', wanted a mapping with"),
+        ("{name: llmlinga}", "; did you mean llmlingua?"),
+        ("{}", "mine.yaml:1: method: found a mapping, wanted a mapping with `name`"),
+        ("{name: llmlingua, k: x}", "mine.yaml:1: method.k: found 'x', wanted a number >= 1"),
+        (
+            "{name: lexical, k: 1}",
+            "mine.yaml:1: method.k: found an unknown key",
+        ),
+    ],
+)
+def test_a_wrong_method_is_told_where_it_stands(method, said):
+    with pytest.raises(PolicyError) as caught:
+        load_policies({**shipped_policies(), "mine.yaml": f"method: {method}\n"})
+    assert said in str(caught.value)

@@ -91,6 +91,7 @@ def test_a_fingerprint_tells_choices_not_names():
     "change",
     [
         {"mode": Mode.AUDIT},
+        {"method": {"name": "llmlingua"}},
         {"min_tokens": 201},
         {"protect_kinds": frozenset()},
         {"titles": False},
@@ -114,6 +115,19 @@ def test_every_choice_changes_the_fingerprint(change):
     assert base.model_copy(update={k: getattr(changed, k) for k in change}).fingerprint == (
         changed.fingerprint
     )
+
+
+def test_naming_the_default_method_changes_nothing():
+    assert Policy(name="x", method={"name": "cascade"}).fingerprint == Policy(name="x").fingerprint
+
+
+def test_a_target_by_relevance_is_the_cascades_alone():
+    with pytest.raises(ValidationError, match="min_relevance under method llmlingua"):
+        Policy(
+            name="x",
+            method={"name": "llmlingua"},
+            components={"context": {"min_relevance": 0.5}},
+        )
 
 
 def test_the_list_of_choices_above_is_complete():

@@ -12,8 +12,9 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
-from proxy.compress.cascade import Scene, compress_turn
+from proxy.compress.cascade import Scene
 from proxy.compress.layout import token_counts
+from proxy.compress.methods import METHODS
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
 from proxy.compress.result import Compressed, TurnResult, verbatim
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
@@ -78,7 +79,7 @@ def _remembered(
     if known is not None:
         return known, 0
     scored = 0
-    steps = compress_turn(scene)
+    steps = METHODS[scene.policy.method.name](scene)
     try:
         ask = next(steps)
         while True:

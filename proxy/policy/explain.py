@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ValidationError
@@ -81,17 +82,26 @@ def node_at(schema: Schema, path: Path) -> Schema:
     for step in path:
         if isinstance(step, int):
             below = node.get("items")
+        elif "discriminator" in node:
+            below = {"$ref": node["discriminator"]["mapping"].get(step, step)}
         else:
             below = node.get("properties", {}).get(step) or node.get("additionalProperties")
         node = resolve(schema, below or {})
     return node
 
 
+def _written(schema: Schema, path: Path) -> Path:
+    """Return a complaint's path as the file has it: without the names of chosen variants."""
+    tags = {n for n in range(len(path)) if "discriminator" in node_at(schema, path[:n])}
+    return tuple(step for n, step in enumerate(path) if n not in tags)
+
+
 def wanted(schema: Schema, node: Schema) -> str:
     """Say what a value of this schema is: ``a number > 0 and <= 1``."""
     node = resolve(schema, node)
-    if "$comment" in node:
-        return str(node["$comment"])
+    said = node.get("$comment") or node.get("const")
+    if said:
+        return str(said)
     if "enum" in node:
         return one_of(node["enum"])
     kind = node.get("type")
@@ -125,6 +135,8 @@ def _default(node: Schema) -> str:
         return ""
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{name: {value['name']}}}"  # a variant, of which one key says which
     return found(value).strip("'")
 
 
@@ -140,7 +152,8 @@ def unknown_key(schema: Schema, path: Path) -> str:
 
 def explain(error: ValidationError, schema: Schema) -> list[tuple[Path, str]]:
     """Turn pydantic's complaints into ``(path, "found X, wanted Y")``."""
-    return [(one["loc"], _explain_one(schema, one)) for one in error.errors(include_url=False)]
+    complaints = error.errors(include_url=False)
+    return [(_written(schema, one["loc"]), _explain_one(schema, one)) for one in complaints]
 
 
 def _explain_one(schema: Schema, error: Any) -> str:
@@ -151,6 +164,10 @@ def _explain_one(schema: Schema, error: Any) -> str:
         return str(error["ctx"]["error"])  # our own validators speak this language already
     value = None if error["type"] == "missing" else error["input"]
     node = node_at(schema, path)
+    if error["type"] == "union_tag_invalid":
+        tag = error["ctx"]["tag"]
+        known = node["discriminator"]["mapping"]
+        return f"found {found(tag)}, wanted {wanted(schema, node)}{nearest(tag, known)}"
     hint = nearest(value, node.get("enum", ())) if isinstance(value, str) else ""
     said = NOT_SHOWN if node.get("writeOnly") and value is not None else found(value)
     return f"found {said}, wanted {wanted(schema, node)}{hint}"
@@ -176,6 +193,7 @@ def keys_table(
     return markdown_table((header, "Wanted", "Default", "Meaning"), rows)
 
 
+@cache
 def model_schema(model: type[BaseModel]) -> Schema:
     """Return the model's JSON Schema, as what may be written (not what is read back)."""
     return model.model_json_schema(mode="validation")

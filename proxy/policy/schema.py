@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from enum import StrEnum
-from typing import Annotated, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer, model_validator
 
@@ -159,6 +159,151 @@ class Tagging(_Strict):
     """Further XML tag names and the component each one marks: ``{evidence: context}``."""
 
 
+# -- methods ------------------------------------------------------------------------------------
+
+
+class Budget(StrEnum):
+    """What a paper method's rate is a share of."""
+
+    CONTEXT = "context"  # each component's target is its own, as under the cascade
+    PROMPT = "prompt"  # the context's target is for the turn's instruction, context and question
+
+
+class Variant(StrEnum):
+    """What the causal LM has read when it rates a window (ITPC)."""
+
+    GATHER = "gather"  # states of the raw text, gathered at the kept words: one read a token
+    EXACT = "exact"  # the kept words only: what was kept is read again
+
+
+class Shorten(StrEnum):
+    """Which of the documents that were chosen lose words."""
+
+    ALL = "all"  # every one, at one rate (the paper)
+    LAST = "last"  # whole documents first; the last one is shortened to fit
+
+
+class SelfInformationUnit(StrEnum):
+    """What Selective Context drops whole."""
+
+    TOKEN = "token"  # noqa: S105 - a word: a token of it is never dropped by itself
+    PHRASE = "phrase"
+    SENTENCE = "sentence"
+
+
+class Cascade(_Strict):
+    """Units by relevance to the question: Laconic's own method."""
+
+    name: Literal["cascade"] = "cascade"
+    """This method's name."""
+
+
+class LLMLingua(_Strict):
+    """Whole documents by perplexity, then words by surprisal, window by window (2310.05736)."""
+
+    name: Literal["llmlingua"]
+    """This method's name."""
+    budget: Budget = Budget.CONTEXT
+    """``context``: each component's target is its own; ``prompt``: the context's is for all."""
+    instruction_rate: Annotated[float, Field(ge=0, le=1)] = 0.85
+    """tau_ins: share of the instruction kept, under ``budget: prompt``."""
+    question_rate: Annotated[float, Field(ge=0, le=1)] = 0.9
+    """tau_que: share of the question kept, under ``budget: prompt``."""
+    context_floor: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The context keeps at least this part of its rate, however long the instruction is."""
+    k: Annotated[float, Field(ge=1)] = 2.0
+    """Documents are chosen for k times the budget, and then shortened to it."""
+    shorten: Shorten = Shorten.ALL
+    """``all``: every chosen document, at one rate; ``last``: only the one that does not fit."""
+    window: Annotated[int, Field(ge=8, le=2000)] = 100
+    """Upstream tokens per window of the iterative compression (ITPC)."""
+    variant: Variant = Variant.GATHER
+    """``gather`` reads each token once; ``exact`` reads the kept words again: slower, truer."""
+    keep_protected: bool = False
+    """Keep numbers, URLs, quotations and the like always; else each may be dropped whole."""
+
+
+class SelectiveContext(_Strict):
+    """The units of least self-information are dropped (2310.06201)."""
+
+    name: Literal["selective_context"]
+    """This method's name."""
+    unit: SelfInformationUnit = SelfInformationUnit.PHRASE
+    """``token`` (a whole word), ``phrase`` or ``sentence``."""
+    keep_protected: bool = False
+    """Keep numbers, URLs, quotations and the like always; else each may be dropped whole."""
+
+
+class Lexical(_Strict):
+    """Stop words and white space; no model.  Letters and abbreviations rewrite the text."""
+
+    name: Literal["lexical"]
+    """This method's name."""
+    stop_words: bool = True
+    """Drop words that carry little by themselves, by the lists of ``languages``."""
+    languages: Annotated[tuple[Literal["en", "de", "es", "fr"], ...], Field(min_length=1)] = (
+        "en",
+        "de",
+        "es",
+        "fr",
+    )
+    """Whose stop words to use, if the text is in that language."""
+    white_space: bool = True
+    """Shorten runs of blanks to one, and runs of blank lines to one."""
+    letters: bool = False
+    """Drop vowels inside long words.  Rewrites: words are no longer the caller's."""
+    abbreviations: bool = False
+    """Write a repeated name by its initials, after a legend.  Rewrites."""
+
+
+class LongLLMLingua(_Strict):
+    """Documents by how well they foretell the question, then words by contrast (2310.06839)."""
+
+    name: Literal["longllmlingua"]
+    """This method's name."""
+    k: Annotated[float, Field(ge=1)] = 2.0
+    """Documents are chosen for k times the budget, and then shortened to it."""
+    delta: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """How much more the best document keeps than the middle one, and the worst less."""
+    window: Annotated[int, Field(ge=8, le=2000)] = 200
+    """Upstream tokens per window of the iterative compression (ITPC)."""
+    variant: Variant = Variant.GATHER
+    """``gather`` reads each token once; ``exact`` reads the kept words again: slower, truer."""
+    reorder: bool = False
+    """Put the most relevant documents first.  Rewrites: their order is no longer the caller's."""
+    keep_protected: bool = False
+    """Keep numbers, URLs, quotations and the like always; else each may be dropped whole."""
+
+
+class LLMLingua2(_Strict):
+    """Words by a token classifier, one threshold a turn (2403.12968)."""
+
+    name: Literal["llmlingua2"]
+    """This method's name."""
+    force_words: tuple[str, ...] = ()
+    """Words that are always kept, beside negations."""
+    keep_digits: bool = True
+    """Keep every word that holds a digit."""
+    keep_protected: bool = False
+    """Keep numbers, URLs, quotations and the like always; else each may be dropped whole."""
+
+
+Method: TypeAlias = Annotated[
+    Cascade | LLMLingua | SelectiveContext | Lexical | LongLLMLingua | LLMLingua2,
+    Field(discriminator="name"),
+]
+
+METHOD_NAMES = (
+    "cascade",
+    "llmlingua",
+    "selective_context",
+    "lexical",
+    "longllmlingua",
+    "llmlingua2",
+)
+_METHOD_WANTED = f"a mapping with `name`, one of {', '.join(METHOD_NAMES)}, and its parameters"
+
+
 class Policy(_Strict):
     """One named set of compression choices."""
 
@@ -168,6 +313,8 @@ class Policy(_Strict):
     """Who it is for and what it risks."""
     mode: Mode = Mode.ON
     """``on`` compresses; ``off`` forwards untouched; ``audit`` measures and forwards untouched."""
+    method: Annotated[Method, Field(json_schema_extra={"$comment": _METHOD_WANTED})] = Cascade()
+    """How to compress; each method and its parameters are in methods.md."""
     components: Components = Components()
     """A target per component."""
     min_tokens: Annotated[int, Field(ge=0)] = 200
@@ -197,6 +344,17 @@ class Policy(_Strict):
     tagging: Tagging = Tagging()
     """Hints for tagging that the caller's prompts cannot carry themselves."""
 
+    @model_validator(mode="after")
+    def _rated_by_the_cascade(self) -> Self:
+        """Refuse a target by relevance where the method knows none."""
+        targets = (getattr(self.components, component.value) for component in Component)
+        if self.method.name != "cascade" and any(t.min_relevance is not None for t in targets):
+            raise ValueError(
+                f"found min_relevance under method {self.method.name}, "
+                "wanted rate or target_tokens (or method cascade)"
+            )
+        return self
+
     @field_serializer("protect_kinds")
     def _sorted_kinds(self, kinds: frozenset[Kind]) -> list[Kind]:
         return sorted(kinds)  # set order differs from process to process
@@ -206,9 +364,11 @@ class Policy(_Strict):
         """Sixteen hex digits that name the choices: same choices, same digits, in any process.
 
         The name, the description and what callers are allowed to ask for do not take part: they
-        do not change the compressed form.  Meant for memo keys.
+        do not change the compressed form, nor does naming the default method.  Meant for memo keys.
         """
         choices = self.model_dump(mode="json", exclude={"name", "description", "allow"})
+        if self.method == Cascade():
+            del choices["method"]
         return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:16]
 
 

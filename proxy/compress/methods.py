@@ -1,0 +1,17 @@
+"""The methods by the names that policies give them (``proxy.policy.schema.Method``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from proxy.compress import cascade
+from proxy.compress.cascade import Scene, Steps
+
+METHODS: Final[Mapping[str, Callable[[Scene], Steps]]] = MappingProxyType(
+    {
+        "cascade": cascade.compress_turn,
+    }
+)
+"""Each takes a turn and what surrounds it, asks for scores, and returns the turn's result."""
