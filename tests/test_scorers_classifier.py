@@ -112,7 +112,7 @@ def test_windows_end_with_sentences_and_are_read_by_themselves(folder):
     assert len(found.keep) > model.window
 
 
-def test_special_tokens_spelt_out_are_letters(bert, roberta):
+def test_special_tokens_spelt_out_are_not_special(bert, roberta):
     for folder, text, special in ((bert, "cat [SEP] dog", 3), (roberta, "cat </s> dog", 2)):
         ids, offsets = TokenClassifier(str(folder))._tokenise(text)
         assert special not in ids

@@ -50,6 +50,8 @@ class TokenClassifier:
             raise PolicyError(f"scorer {name!r}: its tokenizer gives no offsets, wanted a fast one")
         self._label = _kept_label(name, config.id2label)
         self._head, self._tail = special_ids(self._tokenizer)
+        self._unknown = self._tokenizer.unk_token_id
+        self._special = sorted({*self._tokenizer.all_special_ids} - {self._unknown})
         self.window = window(self._tokenizer, config) - len(self._head) - len(self._tail)
         self.revision = f"{name}@{digest(self._model)}/{fp32_name()}"
 
@@ -75,12 +77,18 @@ class TokenClassifier:
         return _joined(keep, spans)
 
     def _tokenise(self, text: str) -> tuple[Ids, Ids]:
-        """Return ids (n,) and offsets (n, 2); blanks at a token's edges are not its own."""
+        """Return ids (n,) and offsets (n, 2); blanks at a token's edges are not its own.
+
+        XLM-R's vocabulary holds ``</s>`` as a piece like any other, so special tokens spelt out in
+        the text are made unknown.
+        """
         found = self._tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         offsets = [_trimmed(text, start, end) for start, end in found["offset_mapping"]]
         ids = np.array(found["input_ids"], dtype=np.int64)
+        if self._unknown is not None:
+            ids[np.isin(ids, self._special)] = self._unknown
         return ids, np.array(offsets, dtype=np.int64).reshape(-1, 2)
 
     @torch.inference_mode()
