@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.compress import reference_long
-from proxy.compress.recovery import RecoveryStream, edited_wording, recover, wording
+from proxy.compress.recovery import RecoveryStream, align, align_edits, recover
 from proxy.types import Address, LeafEdit, Mark, Quote, Span
 
 
@@ -18,11 +18,11 @@ def kept(text, *dropped):
 
 
 def source(text, *dropped):
-    return wording([(text, kept(text, *dropped))])
+    return align([(text, kept(text, *dropped))])
 
 
-def streamed(answer, wording, size):
-    stream = RecoveryStream(wording)
+def streamed(answer, shown, size):
+    stream = RecoveryStream(shown)
     pieces = [stream.feed(answer[i : i + size]) for i in range(0, len(answer), size)]
     return "".join(pieces) + stream.close()
 
@@ -58,7 +58,7 @@ def test_what_follows_decides_between_originals_while_streaming(end, name):
 
 def test_a_coincidence_elsewhere_in_the_original_is_not_taken():
     text = "Dilution, said Fuel; later Dilution of the new Fuel"
-    shown = wording([(text, (Span(27, 35), Span(47, 51)))])
+    shown = align([(text, (Span(27, 35), Span(47, 51)))])
     assert recover("Dilution Fuel", shown) == "Dilution of the new Fuel"
 
 
@@ -89,7 +89,7 @@ def test_an_edited_request_gives_its_own_wording():
         (Mark.RECALL_HEADING, Quote(Address(0, 0), Span(0, 17)), Span(0, 4), Span(7, 21)),
     )
     cut = LeafEdit(Address(0, 0), (Span(0, 3), Span(8, 17)))
-    shown = edited_wording((edit, cut), leaves)
+    shown = align_edits((edit, cut), leaves)
     assert (
         recover("Ada Lovelace saw Fuel Dilution", shown) == "Ada King Lovelace saw Fuel of Dilution"
     )
@@ -105,9 +105,7 @@ def test_words_are_returned_as_soon_as_they_are_settled():
 
 def test_one_possible_original_holds_nothing_back_but_the_last_word():
     text = " ".join(f"Word{i} gone" for i in range(50))
-    shown = wording(
-        [(text, tuple(Span(m.start(), m.end()) for m in re.finditer(r"Word\d+", text)))]
-    )
+    shown = align([(text, tuple(Span(m.start(), m.end()) for m in re.finditer(r"Word\d+", text)))])
     stream = RecoveryStream(shown)
     out = ""
     for i in range(50):
@@ -140,7 +138,7 @@ def prompts(draw):
 @examples(300)
 @given(prompts(), TEXTS, st.integers(0, 4), st.integers(1, 9))
 def test_recovery_is_its_slow_twin_in_pieces_of_any_size(prompt, answer, reach, size):
-    shown = wording(prompt, reach)
+    shown = align(prompt, reach)
     expected = reference_long.recover(answer, shown)
     assert recover(answer, shown) == expected
     assert streamed(answer, shown, size) == expected
@@ -149,7 +147,7 @@ def test_recovery_is_its_slow_twin_in_pieces_of_any_size(prompt, answer, reach, 
 @examples(200)
 @given(prompts(), st.data())
 def test_an_answer_from_the_prompt_matches_its_twin_and_keeps_its_words(prompt, data):
-    shown = wording(prompt)
+    shown = align(prompt)
     first = data.draw(st.integers(0, len(shown.words)))
     last = data.draw(st.integers(first, len(shown.words)))
     answer = " ".join(shown.words[first:last])
@@ -161,4 +159,4 @@ def test_an_answer_from_the_prompt_matches_its_twin_and_keeps_its_words(prompt, 
 @examples(100)
 @given(TEXTS, TEXTS)
 def test_nothing_dropped_changes_nothing(text, answer):
-    assert recover(answer, wording([(text, (Span(0, len(text)),))])) == answer
+    assert recover(answer, align([(text, (Span(0, len(text)),))])) == answer

@@ -47,7 +47,7 @@ class _Word(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Wording:
+class Alignment:
     """The kept words of a compressed prompt, and what was dropped between neighbours.
 
     ``bridges[i]`` is the original's text between words i and i + 1 where words were dropped there,
@@ -59,10 +59,10 @@ class Wording:
     places: Mapping[str, tuple[int, ...]] = field(repr=False)  # word -> where it stands
 
 
-def wording(kept: Sequence[tuple[str, Sequence[Span]]], reach: int = REACH) -> Wording:
+def align(kept: Sequence[tuple[str, Sequence[Span]]], reach: int = REACH) -> Alignment:
     """Index original texts with the spans of them that were kept, in order.
 
-    >>> w = wording([("Dilution of the Fuel", (Span(0, 8), Span(15, 20)))])
+    >>> w = align([("Dilution of the Fuel", (Span(0, 8), Span(15, 20)))])
     >>> w.words, w.bridges
     (('Dilution', 'Fuel'), (' of the ', None))
     """
@@ -79,12 +79,12 @@ def wording(kept: Sequence[tuple[str, Sequence[Span]]], reach: int = REACH) -> W
     places: dict[str, list[int]] = {}
     for place, word in enumerate(words):
         places.setdefault(word, []).append(place)
-    return Wording(tuple(words), tuple(bridges), {w: tuple(p) for w, p in places.items()})
+    return Alignment(tuple(words), tuple(bridges), {w: tuple(p) for w, p in places.items()})
 
 
-def edited_wording(
+def align_edits(
     edits: Sequence[LeafEdit], leaves: Mapping[Address, str], reach: int = REACH
-) -> Wording:
+) -> Alignment:
     """Index what a request's edits kept of its leaves; ``leaves`` are the texts as sent."""
     kept: list[tuple[str, Sequence[Span]]] = []
     for edit in edits:
@@ -93,7 +93,7 @@ def edited_wording(
                 kept += [(leaves[piece.address], (piece.span,))]
         own = tuple(piece for piece in edit.pieces if isinstance(piece, Span))
         kept += [(leaves[edit.address], own)]
-    return wording(kept, reach)
+    return align(kept, reach)
 
 
 def _placed_words(text: str, spans: Sequence[Span]) -> Iterator[tuple[int, int, str]]:
@@ -117,12 +117,12 @@ def _bridge(dropped: str, reach: int) -> str | None:
     return dropped if len(lost) <= reach and not _BREAK.search(dropped) else None
 
 
-def recover(answer: str, source: Wording) -> str:
+def recover(answer: str, source: Alignment) -> str:
     """Return ``answer`` with the original's wording where it repeats the compressed prompt's.
 
     Every word of the answer stays, in its order; what comes in is the caller's own text.
 
-    >>> source = wording([("Dilution of the Fuel", (Span(0, 8), Span(15, 20)))])
+    >>> source = align([("Dilution of the Fuel", (Span(0, 8), Span(15, 20)))])
     >>> recover("It is called Dilution Fuel.", source)
     'It is called Dilution of the Fuel.'
     """
@@ -137,7 +137,7 @@ class RecoveryStream:
     word that may still grow, and a run for which the prompt has several originals.
     """
 
-    def __init__(self, source: Wording) -> None:
+    def __init__(self, source: Alignment) -> None:
         """Begin an answer."""
         self._source = source
         self._partial = ""  # not yet a whole word

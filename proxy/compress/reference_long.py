@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from proxy.compress.recovery import TELLING, TELLING_LETTERS, Wording
+from proxy.compress.recovery import TELLING, TELLING_LETTERS, Alignment
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]|[^\W぀-ヿ㐀-鿿豈-﫿]{1,64}|[^\w\s]")
 
 
-def recover(answer: str, source: Wording) -> str:
+def recover(answer: str, source: Alignment) -> str:
     """Say :func:`proxy.compress.recovery.recover` by trying every run at every place."""
     matches = list(_WORD.finditer(answer))
     words = [match.group() for match in matches]
@@ -27,7 +27,7 @@ def recover(answer: str, source: Wording) -> str:
     return "".join([*out, answer[ends[-1] :]])
 
 
-def _longest_run(words: Sequence[str], source: Wording) -> tuple[int, int | None]:
+def _longest_run(words: Sequence[str], source: Alignment) -> tuple[int, int | None]:
     """Return how many of ``words`` stand in the prompt, and where; (1, None) where none do."""
     for length in range(len(words), 0, -1):
         starts = list(_occurrences(words[:length], source))
@@ -39,7 +39,7 @@ def _longest_run(words: Sequence[str], source: Wording) -> tuple[int, int | None
     return 1, None
 
 
-def _occurrences(words: Sequence[str], source: Wording) -> Iterator[int]:
+def _occurrences(words: Sequence[str], source: Alignment) -> Iterator[int]:
     for start in range(len(source.words) - len(words) + 1):
         stop = start + len(words)
         if (
