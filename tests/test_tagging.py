@@ -401,6 +401,20 @@ def test_hostile_text_is_tagged_all_the_same(text):
     assert "".join(s.text for s in turn.segments) == text
 
 
+@pytest.mark.parametrize("middle", ["the tide came in\n" * 30_000, f"[{'1,' * 30_000}\n2]\n" * 2])
+def test_a_message_of_very_many_lines_still_has_its_question_at_the_end(middle):
+    text = f"Context:\n{middle}\n\nQuestion: {QUESTION}\nAnswer:"
+    [turn] = tag(("user", text))
+    assert "".join(s.text for s in turn.segments) == text
+    assert turn.question == QUESTION
+
+
+def test_json_of_very_many_lines_is_one_segment():
+    data = "[\n" + '{"a": "b"},\n' * 30_000 + '"end"\n]'
+    made = labelled(("user", f"{data}\n\n{QUESTION}"))
+    assert made == [("context", data), ("question", QUESTION)]
+
+
 def test_ten_thousand_messages_are_grouped():
     made = tag(*[("user", "And then?"), ("assistant", "More.")] * 5000)
     assert len(made) == 5000

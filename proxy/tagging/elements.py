@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from proxy.tagging.demos import Demos
 from proxy.tagging.labels import tag_meaning
@@ -68,6 +69,7 @@ _HTML = frozenset(
 _HTML_BLOCK = frozenset(
     ["html", "body", "div", "p", "ul", "ol", "section", "main", "table", "head", "svg"]
 )
+_MOST = 20_000  # tags and fences that are looked at; a text with more is hostile, or data
 _MENTION = 100  # a pair in mid-line with less than this inside is a mention of the tags
 
 
@@ -99,7 +101,7 @@ def find_elements(text: str, tags: Mapping[str, Label], demos: Demos | None) -> 
                 Kind.DEMO,
             )
         )
-    tokens = list(_TOKEN.finditer(text))
+    tokens = list(islice(_TOKEN.finditer(text), _MOST))
     if tokens:
         found += _fences_and_tags(text, tokens, tags)
     return sorted(found, key=lambda e: (e.start, -e.end))

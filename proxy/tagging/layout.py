@@ -32,6 +32,8 @@ _NUMBERED_DOC = 120  # characters that make "1. ..." a document rather than a li
 _DEEPEST = 8  # nested tags that are looked into
 _ONE_LINE = 100  # characters after a label in which another label of the same line is looked for
 _INNER = re.compile(r"[ \t](question|query|context|passage|document|answer)[ \t]?:", re.IGNORECASE)
+_MOST_LINES = 20_000  # of a text with more, the middle is one paragraph: time is bounded
+_EITHER_END = 2_000  # lines at either end that are then still read one by one
 _STRUCTURED = frozenset({Kind.TABLE, Kind.LOG, Kind.CODE})
 
 
@@ -150,19 +152,47 @@ class _Lines:
 
     def read(self) -> Zone:
         """Add the stretch's blocks; return the zone that holds at its end."""
-        skip = before = self.start
-        for found in _LINE.finditer(self.text, self.start, self.end):
+        if self.text.count("\n", self.start, self.end) > _MOST_LINES:
+            first, last = self._middle()
+            first = max(first, self._stretch(self.start, first))
+            last = max(first, last)
+            self._flush(fresh=True)
+            self._whole(first, last)
+            self._stretch(last, self.end)
+        else:
+            self._stretch(self.start, self.end)
+        self._flush()
+        return self.zone
+
+    def _whole(self, start: int, end: int) -> None:
+        """Take a stretch for one paragraph."""
+        inner = self.text[start:end]
+        if inner.strip():
+            span = Span(start + len(inner) - len(inner.lstrip()), start + len(inner.rstrip()))
+            self._add(*span, kind_of(self.text[span.start : span.end][:20_000].split("\n")))
+
+    def _middle(self) -> Span:
+        """Return what lies between the lines at either end."""
+        first, last = self.start, self.end
+        for _ in range(_EITHER_END):
+            first = self.text.find("\n", first, self.end) + 1
+            last = self.text.rfind("\n", self.start, last)
+        return Span(first, last)
+
+    def _stretch(self, start: int, end: int) -> int:
+        """Read line by line; return the position up to which the text is used."""
+        skip = before = start
+        for found in _LINE.finditer(self.text, start, end):
             if found.start() < skip:
                 continue
             line = found.group().rstrip()
             span = Span(found.start(), found.start() + len(line))
-            fresh = self.text.count("\n", before, span.start) >= 2 or before == self.start
+            fresh = self.text.count("\n", before, span.start) >= 2 or before == start
             if fresh:
                 self._flush(fresh=True)
             skip = self._line(span, line, fresh=fresh)
             before = max(span.end, skip)
-        self._flush()
-        return self.zone
+        return before
 
     def _line(self, span: Span, line: str, *, fresh: bool) -> int:
         """Take one line in; return the position up to which the text is used."""
