@@ -1,0 +1,533 @@
+"""How surprising each token of a text is, under any causal language model.
+
+Self-information of token i, in nats:  I(x_i) = -log p(x_i | BOS, prefix, x_<i).  The very first
+token counts as well: it is predicted from BOS.
+
+Theory of operation.  A text is tokenised once, with special tokens disabled, so ``<|endoftext|>``
+in a caller's text is the letters it is made of.  It is read in windows that the model can hold,
+each behind BOS and the prefix; a window that does not begin the text repeats the quarter of a
+window before it as context, unscored.  Within a window positions are read in chunks over the KV
+cache, so that the logits held at once have a fixed size however long the text and however large
+the vocabulary, and whatever a model does to its logits is left to the model.
+
+Every text is read alone and unpadded: what it scores depends on nothing else, and that, not a
+tolerance, is why scores do not move with the batch (law 9).  ``batch_tokens`` reads several texts
+at once, padded on the right, where the rounding of floating-point sums may be trusted to the grid
+that scores are rounded to.
+
+:class:`Prefix` is what the model has read so far, for methods that read on from what they kept.
+It is a value: reading on gives a new one, the old one stays good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own convention
+from numpy.typing import NDArray
+from safetensors.torch import load
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+from transformers.pytorch_utils import Conv1D
+
+from proxy.errors import PolicyError, ScorerFailed
+from proxy.scorers.arithmetic import Arithmetic, Int8Linear, best, one_thread
+from proxy.scorers.pooling import Ids, Steps, drain
+
+Nats: TypeAlias = NDArray[np.float32]
+Offsets: TypeAlias = NDArray[np.int32]
+Rows: TypeAlias = tuple[Tensor, Tensor]
+"""A matrix as int8 rows (out, in) and their scales (out,)."""
+
+EMBEDDED: Final = "embedded"
+"""The language model that travels in the package."""
+
+MODELS: Final = Path(__file__).parent / "models"
+FORMAT: Final = 1
+GRID: Final = 128
+"""Scores are rounded to 1/128 nat: far above the noise of float32, far below what tells words."""
+
+LONGEST_WINDOW: Final = 2048  # tokens, where a model would hold more: cost grows with the square
+LOGITS_AT_ONCE: Final = 8_000_000  # 32 MB of float32
+
+
+class Precision(StrEnum):
+    """Which numbers a model's matrices are multiplied in."""
+
+    FP32 = "fp32"
+    BF16 = "bf16"
+    INT8 = "int8"  # activations int8 per token, weights int8 per row, sums int32; CPU only
+
+
+@dataclass(frozen=True, slots=True)
+class LmTokens:
+    """A text's tokens: ``ids``, and the characters ``[starts, ends)`` that each covers.
+
+    Tokens that share a character (bytes of one emoji) each cover all of it.
+    """
+
+    ids: Ids = field(repr=False)  # (n,)
+    starts: Offsets = field(repr=False)  # (n,)
+    ends: Offsets = field(repr=False)  # (n,)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text to score, and what the model is told before it (a question), unscored.
+
+    The two are tokenised apart, so a text's tokens are the same under every prefix and scores can
+    be subtracted token by token.  Of a prefix longer than half a window the end is used.
+    """
+
+    text: str = field(repr=False)
+    prefix: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SelfInformation:
+    """The surprise of each token, and the characters it covers; read-only arrays."""
+
+    nats: Nats = field(repr=False)  # (n,) >= 0, rounded to 1/GRID
+    starts: Offsets = field(repr=False)  # (n,)
+    ends: Offsets = field(repr=False)  # (n,)
+
+    @property
+    def mean_nats(self) -> float:
+        """Mean surprise per token, 0 for no tokens; its exponential is the perplexity."""
+        return float(self.nats.mean(dtype=np.float64)) if len(self.nats) else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What a model has read: tokens, their positions, and the cache of all but the last.
+
+    The last token waits: it is run with whatever follows it, so its prediction is made from the
+    tokens kept by then, and no logits are stored.  Positions have gaps where tokens were dropped:
+    the rest stand where they stood in the text.
+    """
+
+    ids: Ids = field(repr=False)  # (n,), BOS first
+    positions: Ids = field(repr=False)  # (n,) ascending
+    following: int  # the position of what is read next
+    cache: DynamicCache = field(repr=False)  # of n - 1 tokens
+
+    def __len__(self) -> int:
+        """Count the tokens, BOS included."""
+        return len(self.ids)
+
+    def gather(self, kept: Sequence[int] | Ids) -> Prefix:
+        """Keep the tokens at these indices, ascending; index 0 is BOS and has to be among them.
+
+        Their states stay as they were computed: they have seen what is now dropped.  Reading goes
+        on behind the place where the last token read had stood, kept or not.
+        """
+        chosen = np.asarray(kept, dtype=np.int64)
+        if not len(chosen) or chosen[0] != 0 or np.any(np.diff(chosen) <= 0):
+            raise ValueError("kept: wanted ascending indices that begin with 0")
+        held = torch.from_numpy(chosen[:-1])
+        cache = DynamicCache(
+            [
+                (
+                    keys.index_select(2, held.to(keys.device)),
+                    values.index_select(2, held.to(keys.device)),
+                )
+                for keys, values, *_ in self.cache
+                if keys is not None
+            ]
+        )
+        return Prefix(self.ids[chosen], self.positions[chosen], self.following, cache)
+
+    def crop(self, length: int) -> Prefix:
+        """Keep the first ``length`` tokens, BOS included, as if no more had been read."""
+        if not 1 <= length <= len(self):
+            raise ValueError(f"length {length}: wanted 1 to {len(self)}")
+        following = int(self.positions[length - 1]) + 1
+        return replace(self.gather(np.arange(length)), following=following)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Tokens [begin, end) of a text are read, those from ``first`` on are scored."""
+
+    begin: int
+    first: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One window of one passage, ready to be read."""
+
+    passage: int
+    window: _Window
+    ids: Ids  # BOS, prefix, tokens [begin, end)
+
+    @property
+    def scored(self) -> int:
+        """How many of its tokens are scored; they are its last."""
+        return self.window.end - self.window.first
+
+
+class CausalLM:
+    """A causal language model that rates text.  One thread at a time; parallel use needs copies."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        bos: int,
+        *,
+        window: int,
+        revision: str,
+        logits_at_once: int = LOGITS_AT_ONCE,
+    ) -> None:
+        """Take a model in evaluation mode; :func:`load_causal_lm` makes all of this."""
+        self._model, self._tokenizer, self._bos = model, tokenizer, bos
+        self._device = next(model.parameters()).device
+        self._chunk = max(1, logits_at_once // int(model.config.get_text_config().vocab_size))
+        self.window = window  # tokens read at once, BOS not counted
+        self.revision = revision
+
+    def tokenise(self, text: str) -> LmTokens:
+        """Tokenise; nothing in a text is a special token, a lone surrogate is read as ``?``."""
+        found = self._tokenizer.encode(
+            text.encode("utf-8", "replace").decode(), add_special_tokens=False
+        )
+        spans = np.array(found.offsets, dtype=np.int32).reshape(-1, 2)
+        ids = np.array(found.ids, dtype=np.int64)
+        return LmTokens(ids, _frozen(spans[:, 0]), _frozen(spans[:, 1]))
+
+    def steps(self, passage: Passage) -> Steps[SelfInformation]:
+        """Score a passage by itself, one window per step; each step yields the tokens it read."""
+        tokens = self.tokenise(passage.text)
+        nats = np.zeros(len(tokens.ids), dtype=np.float32)
+        for row in self._rows(0, tokens, passage.prefix):
+            nats[row.window.first : row.window.end] = self._read([row])[0]
+            yield len(row.ids)
+        return SelfInformation(_frozen(nats), tokens.starts, tokens.ends)
+
+    def self_information(
+        self, passages: Sequence[Passage], *, batch_tokens: int = 0
+    ) -> list[SelfInformation]:
+        """Score passages, each alone, or in batches of up to ``batch_tokens`` padded tokens.
+
+        Raises ScorerFailed where the model gives something that is no number.
+        """
+        if not batch_tokens:
+            return [drain(self.steps(passage)) for passage in passages]
+        tokens = [self.tokenise(passage.text) for passage in passages]
+        nats = [np.zeros(len(found.ids), dtype=np.float32) for found in tokens]
+        rows = [
+            row
+            for number, passage in enumerate(passages)
+            for row in self._rows(number, tokens[number], passage.prefix)
+        ]
+        for batch in batches([len(row.ids) for row in rows], batch_tokens):
+            chosen = [rows[number] for number in batch]
+            for row, scores in zip(chosen, self._read(chosen), strict=True):
+                nats[row.passage][row.window.first : row.window.end] = scores
+        return [
+            SelfInformation(_frozen(scores), found.starts, found.ends)
+            for scores, found in zip(nats, tokens, strict=True)
+        ]
+
+    def start(self) -> Prefix:
+        """Return the prefix that holds BOS alone."""
+        return Prefix(np.array([self._bos]), np.array([0]), 1, DynamicCache())
+
+    @torch.inference_mode()
+    def extend(self, prefix: Prefix, ids: Ids) -> tuple[Nats, Prefix]:
+        """Read on: return the surprise of each of ``ids`` (n,) after ``prefix``, and both together.
+
+        Raises ValueError where the last position would lie beyond ``window``.
+        """
+        if not len(ids):
+            return np.zeros(0, dtype=np.float32), prefix
+        positions = prefix.following + np.arange(len(ids))
+        if positions[-1] > self.window:
+            raise ValueError(f"position {positions[-1]}: wanted at most {self.window}")
+        whole = np.concatenate([prefix.ids, ids])
+        places = np.concatenate([prefix.positions, positions])
+        cache = DynamicCache([(keys, values) for keys, values, *_ in prefix.cache])
+        read = len(prefix) - 1  # from the token that waits
+        nats = self._surprise(whole[None, read:], places[read:-1], cache)
+        return _frozen(nats[0]), Prefix(whole, places, int(positions[-1]) + 1, cache)
+
+    def _rows(self, number: int, tokens: LmTokens, prefix: str) -> Iterator[_Row]:
+        told = self.tokenise(prefix).ids[-(self.window // 2) :] if prefix else tokens.ids[:0]
+        head = np.concatenate([[self._bos], told])
+        for window in windows(len(tokens.ids), self.window - len(told)):
+            ids = np.concatenate([head, tokens.ids[window.begin : window.end]])
+            yield _Row(number, window, ids)
+
+    @torch.inference_mode()
+    def _read(self, rows: Sequence[_Row]) -> list[Nats]:
+        """Read rows together, padded on the right; return the scores that each is for."""
+        longest = max(len(row.ids) for row in rows)
+        ids = np.full((len(rows), longest), self._bos)
+        for place, row in zip(ids, rows, strict=True):
+            place[: len(row.ids)] = row.ids
+        nats = self._surprise(ids, np.arange(longest - 1), DynamicCache())
+        return [
+            scores[len(row.ids) - 1 - row.scored : len(row.ids) - 1]
+            for scores, row in zip(nats, rows, strict=True)
+        ]
+
+    def _surprise(self, ids: Ids, positions: Ids, cache: DynamicCache) -> Nats:
+        """Return the surprise of every token but the first: ids (b, n), positions (n - 1,).
+
+        ``cache`` holds what precedes and grows.  Nothing is masked: padding is on the right, where
+        a causal model does not look.
+        """
+        given = torch.from_numpy(ids).to(self._device)
+        places = torch.from_numpy(positions).to(self._device)[None]
+        count, n = given.shape
+        found = torch.empty((count, n - 1), dtype=torch.float32, device=self._device)
+        chunk = max(1, self._chunk // count)
+        for start in range(0, n - 1, chunk):
+            end = min(start + chunk, n - 1)
+            logits = self._model(
+                input_ids=given[:, start:end],
+                position_ids=places[:, start:end].expand(count, -1),
+                past_key_values=cache,
+                use_cache=True,
+            ).logits  # (b, chunk, vocabulary)
+            wanted = given[:, start + 1 : end + 1]
+            found[:, start:end] = F.cross_entropy(
+                logits.float().flatten(0, 1), wanted.flatten(), reduction="none"
+            ).view(count, -1)
+        nats = found.mul(GRID).round_().div_(GRID).cpu().numpy()
+        if not np.isfinite(nats).all():
+            raise ScorerFailed(f"{self.revision}: found a score that is no number")
+        return nats
+
+
+def windows(tokens: int, room: int) -> Iterator[_Window]:
+    """Cut ``tokens`` tokens into windows of at most ``room``; later ones repeat a quarter.
+
+    >>> [(w.begin, w.first, w.end) for w in windows(20, 8)]
+    [(0, 0, 8), (6, 8, 14), (12, 14, 20)]
+    """
+    begin = first = 0
+    while first < tokens:
+        end = min(begin + room, tokens)
+        yield _Window(begin, first, end)
+        begin, first = end - room // 4, end
+
+
+def batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Group indices, longest first, so that rows times the longest row is at most ``limit``.
+
+    A row longer than the limit is a batch of its own.
+
+    >>> list(batches([2, 9, 4, 3], 8))
+    [[1], [2, 3], [0]]
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > limit:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def load_causal_lm(
+    name: str = EMBEDDED, *, precision: Precision | None = None, device: str | None = None
+) -> CausalLM:
+    """Load the ``embedded`` model, one that ``training/export_lm.py`` wrote, or any other by name.
+
+    Without a word the device is CUDA where there is one, the precision bf16 there and int8 on a
+    processor that does it exactly and fast, float32 elsewhere.  No code of the model's own is run,
+    and only safetensors weights are read.  Raises PolicyError where there is no such model or none
+    that can be used.
+    """
+    one_thread()
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    chosen = precision or _best(where)
+    if chosen is Precision.INT8 and where.type != "cpu":
+        raise PolicyError(f"scorer {name!r}: int8 is for CPUs, found device {where.type}")
+    folder = MODELS / "laconic-tiny" if name == EMBEDDED else Path(name)
+    if _exported(folder):
+        return _from_export(folder, chosen, where)
+    return _from_hub(name, chosen, where)
+
+
+def _best(device: torch.device) -> Precision:
+    if device.type == "cuda":
+        return Precision.BF16 if torch.cuda.is_bf16_supported() else Precision.FP32
+    return Precision.INT8 if best() is Arithmetic.INT8 else Precision.FP32
+
+
+def _exported(folder: Path) -> bool:
+    """Tell whether a folder is of our own form."""
+    try:
+        return "llama" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+def _from_export(folder: Path, precision: Precision, device: torch.device) -> CausalLM:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config["format"] != FORMAT:
+        raise PolicyError(f"model {folder}: found format {config['format']}, wanted {FORMAT}")
+    try:
+        blob = (folder / "model.safetensors").read_bytes()
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except OSError as error:
+        raise PolicyError(f"model {folder}: {error.strerror or error}") from error
+    found = hashlib.sha256(blob).hexdigest()
+    if found != config["weights_sha256"]:
+        raise PolicyError(
+            f"model {folder}: found weights {found}, wanted {config['weights_sha256']}"
+        )
+    tensors = load(blob)
+    rows = {
+        name.removesuffix(".rows"): (tensor, tensors[f"{name.removesuffix('.rows')}.scales"])
+        for name, tensor in tensors.items()
+        if name.endswith(".rows")
+    }
+    rows["lm_head"] = rows["model.embed_tokens"]
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(**config["llama"]))
+    weights = {f"{name}.weight": (r.float() * s) for name, (r, s) in rows.items()}
+    norms = {name: tensor for name, tensor in tensors.items() if name.endswith("norm.weight")}
+    model.load_state_dict(weights | norms, assign=True)
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
+    return CausalLM(
+        _prepared(model, precision, device, rows),
+        _plain(tokenizer),
+        int(config["llama"]["bos_token_id"]),
+        window=int(config["window"]),
+        revision=f"{config['name']}@{config['revision']}/{_backend(precision, device)}",
+    )
+
+
+def _from_hub(name: str, precision: Precision, device: torch.device) -> CausalLM:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise PolicyError(f"scorer {name!r}: cannot be loaded: {line}") from error
+    if not tokenizer.is_fast:
+        raise PolicyError(f"scorer {name!r}: its tokenizer gives no offsets, wanted a fast one")
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        raise PolicyError(f"scorer {name!r}: found no position_ids in its forward pass")
+    bos = _bos(tokenizer, model.config)
+    if bos is None:
+        raise PolicyError(f"scorer {name!r}: found neither BOS nor EOS, wanted one to begin with")
+    revision = f"{name}@{_digest(model)}/{_backend(precision, device)}"
+    return CausalLM(
+        _prepared(model, precision, device, {}),
+        _plain(tokenizer.backend_tokenizer),
+        bos,
+        window=_window(model.config),
+        revision=revision,
+    )
+
+
+def _bos(tokenizer: Any, config: Any) -> int | None:
+    """Return BOS or, as GPT-2 and Qwen were trained, what ends the document before."""
+    asked = (tokenizer.bos_token_id, config.bos_token_id, tokenizer.eos_token_id)
+    return next((number for number in asked if number is not None), None)
+
+
+def _window(config: Any) -> int:
+    """Return how many tokens are read at once, BOS not counted."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None) or LONGEST_WINDOW
+    return min(int(limit), LONGEST_WINDOW) - 1
+
+
+def _plain(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True  # caller text never becomes a special token
+    return tokenizer
+
+
+def _prepared(
+    model: Any, precision: Precision, device: torch.device, stored: Mapping[str, Rows]
+) -> Any:
+    """Bring a float32 model into the arithmetic asked for."""
+    model.eval().requires_grad_(False)
+    if precision is Precision.INT8:
+        _use_int8(model, stored)
+    elif precision is Precision.BF16:
+        model.to(torch.bfloat16)
+    return model.to(device)
+
+
+class _Int8(nn.Module):
+    """A linear layer in integer products, in place of one in float32."""
+
+    def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        no_bias = torch.zeros(len(rows))
+        self._linear = Int8Linear(rows.T, scales.flatten(), no_bias if bias is None else bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply: x (..., in) gives (..., out)."""
+        return self._linear(x.flatten(0, -2)).view(*x.shape[:-1], -1)
+
+
+def _use_int8(model: Any, stored: Mapping[str, Rows]) -> None:
+    """Replace every linear layer; one without stored rows is quantised by its largest weights."""
+    layers = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, Conv1D))
+    }
+    for name, module in layers.items():
+        weight = module.weight.T if isinstance(module, Conv1D) else module.weight
+        rows, scales = stored.get(name) or _quantised(weight)
+        owner, _, last = name.rpartition(".")
+        setattr(model.get_submodule(owner), last, _Int8(rows, scales, module.bias))
+
+
+def _quantised(weight: Tensor) -> Rows:
+    scales = weight.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
+    return (weight / scales).round_().to(torch.int8), scales
+
+
+def _backend(precision: Precision, device: torch.device) -> str:
+    version = torch.__version__.partition("+")[0]
+    chip = (
+        torch.backends.cpu.get_cpu_capability()
+        if device.type == "cpu"
+        else torch.cuda.get_device_name(device)
+    )
+    return f"torch-{version}-{precision}-{chip.lower().replace(' ', '-')}"
+
+
+def _digest(model: Any) -> str:
+    """Name the weights by their content: a folder or a branch name says nothing about them."""
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _frozen(array: Any) -> Any:
+    array.flags.writeable = False
+    return array
