@@ -6,7 +6,7 @@ leaves (law 3); what a component costs after that is counted in the upstream's e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proxy.compress.ports import Document, Encoding
@@ -183,25 +183,34 @@ class Rendered:
 
 
 def render(material: Material, kept: Collection[int], encoding: Encoding) -> Rendered:
-    """Render a selection; a leaf that would not save a token stays as it was (law 6).
-
-    A leaf of which nothing is left becomes a mark: some providers refuse blank text.
-    """
+    """Render a selection of units."""
     chosen = set(kept)
+    spans: dict[int, list[Span]] = {}
+    first = 0
+    for index, layout in material.layouts.items():
+        text = material.texts[material.turn.segments[index].address]
+        spans[index] = list(kept_spans(layout, chosen, first, text))
+        first += len(layout.units)
+    return render_spans(material, spans, encoding)
+
+
+def render_spans(
+    material: Material, kept: Mapping[int, Sequence[Span]], encoding: Encoding
+) -> Rendered:
+    """Render the kept spans of some segments, by segment number; the others stay whole.
+
+    A leaf that would not save a token stays as it was (law 6).  A leaf of which nothing is left
+    becomes a mark: some providers refuse blank text.
+    """
     edits: list[LeafEdit] = []
     after: list[Mapping[Component, int]] = []
-    first = 0
     for address, segments in _by_leaf(material.turn, material.texts):
         text = material.texts[address]
-        runs: list[tuple[Span, Component]] = []
-        for index, segment in segments:
-            layout = material.layouts.get(index)
-            if layout is None:
-                runs.append((segment.span, segment.component))
-                continue
-            last = first + len(layout.units)
-            runs += [(s, segment.component) for s in kept_spans(layout, chosen, first, text)]
-            first = last
+        runs = [
+            (span, segment.component)
+            for index, segment in segments
+            for span in kept.get(index, (segment.span,))
+        ]
         edited = _count_runs(text, runs, encoding)
         pieces: tuple[Piece, ...] = tuple(_merged(span for span, _ in runs))
         if all(not span.of(text).strip() for span, _ in runs):
@@ -232,12 +241,17 @@ def kept_spans(layout: Layout, kept: Collection[int], first: int, text: str) -> 
     for offset, unit in enumerate(layout.units):
         if first + offset in kept:
             if gaps:
-                yield max(gaps, key=lambda gap: (gap.of(text).count("\n"), gap.end - gap.start))
+                yield strongest(gaps, text)
             yield unit.span
             gaps = [unit.gap]
         elif gaps:
             gaps.append(unit.gap)
     yield layout.units[-1].gap
+
+
+def strongest(gaps: Iterable[Span], text: str) -> Span:
+    """Return the gap with most line breaks, then the longest."""
+    return max(gaps, key=lambda gap: (gap.of(text).count("\n"), gap.end - gap.start))
 
 
 def _merged(spans: Iterable[Span]) -> Iterator[Piece]:
