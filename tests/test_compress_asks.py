@@ -241,3 +241,15 @@ def test_the_stored_weights_fit_the_features_and_say_what_they_were_trained_on()
 )
 def test_an_overview_is_an_outline_of_the_whole(ask, overview):
     assert is_overview(ask) is overview
+
+
+@pytest.mark.parametrize(
+    ("ask", "whole"),
+    [
+        ("Translate the whole text into German.", True),
+        ("Who opened the canal?", False),
+    ],
+)
+def test_another_encoders_vectors_leave_the_wording_to_decide(ask, whole):
+    vectors = QuestionVectors(np.ones(64, np.float32), np.ones(64, np.float32), 1.0, 7)
+    assert needs_whole_text(whole_text_score(ask, vectors), WholeText.SAFE) is whole

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from driving import ENCODING, Answers, Run, assistant, drive, passages, policy, turn, user
 
-from proxy.compress.cascade import INSTRUCTION_CHARS, Scene, compress_turn
+from proxy.compress.cascade import INSTRUCTION_CHARS, Past, Scene, compress_turn
 from proxy.errors import ScorerFailed
 from proxy.types import Component, Reason
 
@@ -15,8 +15,8 @@ FACTS = (
 QUESTION = "Who lit the lighthouse at Skagen?"
 
 
-def result(text, question=QUESTION, past=(), answers=None, **choices):
-    scene = Scene(turn(text, question=question), past, policy(**choices), ENCODING)
+def result(text, question=QUESTION, past=None, answers=None, **choices):
+    scene = Scene(turn(text, question=question), past or Past(), policy(**choices), ENCODING)
     return drive(compress_turn(scene), answers or Answers())
 
 
@@ -72,8 +72,8 @@ def test_a_prompt_is_not_shrunk_below_the_cache_minimum():
     floor = ENCODING.count(text) - 25
     done = result(text, components={"context": {"rate": 0.1}}, cache_floor_tokens=floor)
     assert floor - 25 <= done.after <= floor
-    low = result(text, components={"context": {"rate": 0.1}}, cache_floor_tokens=10**6)
-    assert low.after <= 0.1 * low.before
+    low = result(text, components={"context": {"rate": 0.4}}, cache_floor_tokens=10**6)
+    assert low.after <= 0.4 * low.before
 
 
 def test_an_instruction_is_cut_only_where_the_policy_says_so():
@@ -95,7 +95,7 @@ def test_a_long_instruction_is_heard_by_its_head_and_tail():
         turn(passages(*FACTS), question=QUESTION), instructions=(text, "Be brief.")
     )
     answers = Answers()
-    drive(compress_turn(Scene(given_turn, (), policy(), ENCODING)), answers)
+    drive(compress_turn(Scene(given_turn, Past(), policy(whole_text="safe"), ENCODING)), answers)
     clipped = f"{text[:INSTRUCTION_CHARS]}\n{text[-INSTRUCTION_CHARS:]}"
     assert answers.asked[0].questions == (QUESTION, clipped, "Be brief.")
 
@@ -111,3 +111,8 @@ def test_the_answer_of_an_earlier_turn_stays_whole():
     reply = assistant(passages(*FACTS))
     run = Run([user(QUESTION), reply, user("And what does the rye bread cost?")])
     assert run.text(1) == reply["content"]
+
+
+def test_a_budget_that_no_unit_fits_leaves_the_text_whole_and_says_so():
+    got = result("word " * 300, components={"context": {"rate": 0.5}}, min_tokens=0)
+    assert (got.edits, got.reason) == ((), Reason.BUDGET_INFEASIBLE)

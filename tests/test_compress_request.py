@@ -238,7 +238,8 @@ def test_a_whole_text_ask_about_earlier_text_restores_it_once_and_for_good():
 
 
 def test_the_instructions_in_force_are_asked_about_too():
-    run = Run([{"role": "system", "content": "You answer questions."}, LIGHTHOUSE])
+    messages = [{"role": "system", "content": "You answer questions."}, LIGHTHOUSE]
+    run = Run(messages, policy(whole_text="safe"))
     (first, *_) = run.answers.asked
     assert "You answer questions." in first.questions
 
@@ -259,8 +260,8 @@ def test_a_breakpoint_that_comes_later_finds_no_stale_memory():
 
 
 def test_a_missed_budget_is_told_though_something_was_recalled():
-    choices = policy(components={"context": {"target_tokens": 1}}, recall={"share": 1.0})
-    asked = user(f"{passages(*FACTS)}\n\n{BREAD['content']}")
-    run = Run([LIGHTHOUSE, assistant("Holm."), asked], choices)
+    choices = policy(components={"context": {"target_tokens": 30}}, recall={"share": 1.0})
+    endless = user(f"Here is the report:\n\n{'bread ' * 200}\n\n{BREAD['content']}")
+    run = Run([LIGHTHOUSE, assistant("Holm."), endless], choices)
     assert run.outcome.recalled_tokens > 0
-    assert run.reasons[1] in {Reason.BUDGET_INFEASIBLE, Reason.FORCED_OVER_BUDGET}
+    assert run.reasons[1] is Reason.BUDGET_INFEASIBLE

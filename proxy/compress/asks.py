@@ -139,7 +139,19 @@ def _score(ask: str, vectors: QuestionVectors) -> WholeTextScore:
         return WholeTextScore(1.0, "no-content")
     if foreign := _foreign(text, vectors.known):
         return _by_wording(text, foreign)
-    return WholeTextScore(_head().probability(features(ask, vectors)), "head")
+    seen = features(ask, vectors)
+    if len(seen) != len(_head().weights):
+        return _by_english_wording(text)
+    return WholeTextScore(_head().probability(seen), "head")
+
+
+def _by_english_wording(text: str) -> WholeTextScore:
+    """Judge an English ask without the head, which was trained on the shipped encoder's vectors."""
+    found = _lexicon().wording(text)
+    narrowed = found["about_part"] or found["discussion_of"] or found["named_part"]
+    if not narrowed and any(found[key] for key in (*_ACTS, "overview")):
+        return _WHOLE
+    return _LOOKUP if any(found[key] for key in _ASKS) else _UNCLEAR
 
 
 def _by_wording(text: str, language: str) -> WholeTextScore:

@@ -40,11 +40,25 @@ Steps: TypeAlias = Generator[ScoreRequest, Scores, TurnResult]
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """The turns before one: what they dropped, and their tokens as sent by the caller and by us."""
+
+    store: recall.Archive = recall.EMPTY
+    before: int = 0
+    sent: int = 0
+
+    def then(self, turn: int, result: TurnResult) -> Past:
+        """Return the past after one more turn."""
+        store = self.store.then(turn, result)
+        return Past(store, self.before + result.before, self.sent + result.after)
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """A turn and what surrounds it: everything that its compressed form may depend on."""
 
     turn: Turn
-    past: Sequence[TurnResult]
+    past: Past
     policy: Policy
     encoding: Encoding
 
@@ -52,7 +66,7 @@ class Scene:
 def compress_turn(scene: Scene) -> Steps:
     """Compress one turn: select from its own text, and recall from the turns before it."""
     material = read_material(scene.turn, scene.policy, scene.encoding)
-    store = recall.archive(scene.past)
+    store = scene.past.store
     idle = _nothing_to_select(material, scene.policy)
     question = scene.turn.question
     if question is None:
@@ -97,11 +111,14 @@ def _hear(
     An ask without text of its own would restore every turn before it, for good, so it must be
     sure: "thanks" is no look-up either.
     """
+    choice = scene.policy.whole_text
+    if choice is WholeText.IGNORE:
+        scores = yield ScoreRequest(questions=(question,))
+        return scores.questions[0], False
     instructions = tuple(_clipped(text) for text in scene.turn.instructions)
     scores = yield ScoreRequest(questions=(question, *instructions))
     asked, *instructed = scores.questions
     ask = whole_text_score(question, asked, instructions, instructed)
-    choice = scene.policy.whole_text
     if choice is WholeText.SAFE and not has_text:
         choice = WholeText.SURE
     return asked, needs_whole_text(ask, choice)
@@ -178,9 +195,22 @@ def _keep_component(
         basket = Basket(material, frames=policy.titles)
         return by_budget(basket, order, measure, least)
     before = material.before[component]
-    tokens = target.target_tokens or int((target.rate or 1.0) * before)
+    tokens = min(target.target_tokens or int((target.rate or 1.0) * before), before)
     nearby = list(with_neighbours(order, material, policy.neighbours))
-    return by_budget(basket, nearby, measure, min(tokens, before), least)
+    selection = by_budget(basket, nearby, measure, tokens, least)
+    if selection.reason is Reason.FORCED_OVER_BUDGET:
+        # What must stay is over the target alone; what may be dropped still meets the rate.
+        fixed = measure(())
+        target_tokens = fixed + tokens * (before - fixed) // before
+        basket = Basket(material, frames=policy.titles)
+        met = by_budget(basket, nearby, measure, target_tokens, least)
+        selection = replace(met, reason=selection.reason)
+    return selection if selection.kept else _all_of(material, component, selection.reason)
+
+
+def _all_of(material: Material, component: Component, reason: Reason | None) -> Selection:
+    """Keep everything: a budget that no unit fits is named, not met with nothing (law 7)."""
+    return Selection(frozenset(material.selectable(component)), reason)
 
 
 def _cache_floor(scene: Scene, material: Material, component: Component) -> int:
@@ -191,11 +221,10 @@ def _cache_floor(scene: Scene, material: Material, component: Component) -> int:
     floor, before = scene.policy.cache_floor_tokens, material.before
     if not floor or component is not Component.CONTEXT:
         return 0
-    if sum(result.before for result in scene.past) + sum(before.values()) < floor:
+    if scene.past.before + sum(before.values()) < floor:
         return 0
-    sent = sum(result.after for result in scene.past)
     rest = sum(before.values()) - before[component]
-    return min(max(0, floor - sent - rest), before[component])
+    return min(max(0, floor - scene.past.sent - rest), before[component])
 
 
 def _result(

@@ -9,8 +9,8 @@ it freezes like the rest (law 5), and its vectors are in the memo.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,14 @@ class Archive:
     materials: Mapping[int, Material]
     missing: frozenset[UnitOf]
 
+    def then(self, turn: int, result: TurnResult) -> Archive:
+        """Return the archive after one more turn; this very one where nothing changed."""
+        missing = (self.missing - result.recalled) if result.recalled else self.missing
+        if not result.dropped or result.material is None:
+            return replace(self, missing=missing) if result.recalled else self
+        dropped = frozenset((turn, number) for number in result.dropped)
+        return Archive({**self.materials, turn: result.material}, missing | dropped)
+
     def documents(self) -> tuple[Document, ...]:
         """Return what has to be embedded, turn by turn."""
         return tuple(d for material in self.materials.values() for d in material.embeddable())
@@ -58,12 +66,15 @@ class Archive:
         return self.materials[unit[0]].units[unit[1]].frame
 
 
-def archive(past: Sequence[TurnResult]) -> Archive:
+EMPTY = Archive({}, frozenset())
+
+
+def archive(past: Iterable[TurnResult]) -> Archive:
     """Collect what the earlier turns dropped, less what turns since then brought back."""
-    materials = {t: r.material for t, r in enumerate(past) if r.material is not None and r.dropped}
-    back = frozenset().union(*(result.recalled for result in past)) if past else frozenset()
-    dropped = frozenset((t, number) for t in materials for number in past[t].dropped)
-    return Archive(materials, dropped - back)
+    store = EMPTY
+    for turn, result in enumerate(past):
+        store = store.then(turn, result)
+    return store
 
 
 def wanted(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
-from proxy.compress.cascade import Scene
+from proxy.compress.cascade import Past, Scene
 from proxy.compress.layout import token_counts
 from proxy.compress.methods import METHODS
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
@@ -47,6 +47,7 @@ def compress(
     ``CompressionError`` thrown in makes the turn at hand pass verbatim, for good.
     """
     results: list[TurnResult] = []
+    past = Past()
     keys: list[bytes] = []
     breaks = scored = 0
     key = _opening(policy, encoding, revision)
@@ -58,16 +59,18 @@ def compress(
             result = verbatim(token_counts(turn, encoding), Reason.BREAKPOINT)
             key = _chained(key, "breakpoint")  # recall finds nothing missing in such a turn
         else:
-            scene = Scene(turn, tuple(results), policy, encoding)
+            scene = Scene(turn, past, policy, encoding)
             result, tokens = yield from _remembered(scene, key, memory)
             scored += tokens
         if result.restores:
             results = [_restored(earlier) for earlier in results]
+            past = Past(before=past.before, sent=past.before)
             breaks = int(turn is turns[-1])  # later requests find the cache as this one left it
         results.append(result)
         key, closing = _closing(key, turn, encoding, memory)
         if closing is not None:
             results[-1] = _with_history(result, closing)
+        past = past.then(turn.index, results[-1])
     return _compressed(results, keys, policy, encoding, breaks=breaks, scored=scored)
 
 
