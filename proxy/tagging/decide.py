@@ -169,7 +169,8 @@ class Draft:
         if block.kind in _DATA:
             return False
         heard = self.heard(index)
-        if heard.voice is Voice.COMMAND or (heard.addressed and heard.directed):
+        told = heard.addressed and heard.directed and heard.size <= _LEAST_PERSONAL
+        if heard.voice is Voice.COMMAND or told:
             return True
         return block.kind is Kind.LIST and _imperative_items(self.text[block.start : block.end])
 

@@ -148,7 +148,7 @@ def _commands(opening: tuple[str, ...], body: str) -> bool:
         return opening[1:2] == () or opening[1] not in words.NOT_COMMANDS
     if opening[:2] == ("do", "not"):
         return True
-    if opening[:1] and opening[0] in words.OPENERS:
+    if opening[:1] and opening[0] in words.OPENERS and len(body) <= 500:
         clauses = any(_verb(m.group(1)) for m in _CLAUSE.finditer(body[:300]))
         return clauses and words.MODEL_WORDS.pattern.search(body[:300]) is not None
     return bool(words.IMPERATIVE_START.match(body) or words.IMPERATIVE_END.search(body[-40:]))

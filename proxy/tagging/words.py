@@ -186,7 +186,7 @@ POLITE = _words("""
 
 OPENERS = _words("""
     based using given according considering if when unless your you in with from at no for after
-    below here the following above i we let this each every every any
+    below here following above i we let this each every every any
     basándote según usando basierend gemäß en d'après selon à com baseado in basandoti secondo
     на исходя по согласно""")
 """First words that open an ask only where a word about answering follows."""
