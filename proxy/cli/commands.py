@@ -54,6 +54,13 @@ class By(StrEnum):
     REASON = "reason"
 
 
+class Metric(StrEnum):
+    """What an evaluation measures."""
+
+    KL = "kl"
+    NLL = "nll"
+
+
 PoliciesOption = Annotated[
     str | None,
     typer.Option("--policies", metavar="DIR", help="Policy files laid over the shipped ones."),
@@ -186,6 +193,31 @@ def report(
         typer.echo(reporting.as_csv(found), nl=False)
     else:
         reporting.show(found)
+
+
+@app.command("eval")
+def evaluate(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="JSON lines; stdin if left out.")
+    ] = None,
+    *,
+    metric: Annotated[Metric, typer.Option(help="What to measure.")] = Metric.KL,
+    model: Annotated[
+        str, typer.Option(help="The causal LM: `embedded`, a Hugging Face name or a local folder.")
+    ] = "embedded",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Measure what compression did to answers, under a second model: KL and NLL, in nats.
+
+    A line holds `prompt` or `messages`, `compressed` and `answer`.
+    """
+    from proxy.cli import evaluating
+
+    found = evaluating.run(source, metric, model)
+    if as_json:
+        typer.echo(evaluating.as_json(found))
+    else:
+        evaluating.show(found)
 
 
 @app.command()

@@ -6,9 +6,9 @@ token counts as well: it is predicted from BOS.
 Theory of operation.  A text is tokenised once, with special tokens disabled, so ``<|endoftext|>``
 in a caller's text is the letters it is made of.  It is read in windows that the model can hold,
 each behind BOS and the prefix; a window that does not begin the text repeats the quarter of a
-window before it as context, unscored.  Within a window positions are read in chunks over the KV
-cache, so that the logits held at once have a fixed size however long the text and however large
-the vocabulary, and whatever a model does to its logits is left to the model.
+window before it as context, unscored.  Logits are made for a few rows at a time, so what is held at once
+does not grow with the length of the text: from the body's states by the model's head or, where a
+model does more to its logits than that (a cap, a scale), by the whole model over its KV cache.
 
 Every text is read alone and unpadded: what it scores depends on nothing else, and that, not a
 tolerance, is why scores do not move with the batch (law 9).  ``batch_tokens`` reads several texts
@@ -64,7 +64,8 @@ GRID: Final = 128
 """Scores are rounded to 1/128 nat: far above the noise of float32, far below what tells words."""
 
 LONGEST_WINDOW: Final = 2048  # tokens, where a model would hold more: cost grows with the square
-LOGITS_AT_ONCE: Final = 8_000_000  # 32 MB of float32
+_LOGITS_AT_ONCE: Final = 2_000_000  # 8 MB of float32: stays in the processor's cache
+_FEWEST_ROWS: Final = 64  # however large the vocabulary: a head is read once per so many rows
 
 
 class Precision(StrEnum):
@@ -195,12 +196,17 @@ class CausalLM:
         *,
         window: int,
         revision: str,
-        logits_at_once: int = LOGITS_AT_ONCE,
+        rows_at_once: int | None = None,
     ) -> None:
-        """Take a model in evaluation mode; :func:`load_causal_lm` makes all of this."""
+        """Take a model in evaluation mode; :func:`load_causal_lm` makes all of this.
+
+        Logits exist for ``rows_at_once`` positions at a time, by default as many as keep them small.
+        """
         self._model, self._tokenizer, self._bos = model, tokenizer, bos
         self._device = next(model.parameters()).device
-        self._chunk = max(1, logits_at_once // int(model.config.get_text_config().vocab_size))
+        fitting = _LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size)
+        self._rows_at_once = rows_at_once or max(_FEWEST_ROWS, fitting)
+        self._head = _plain_head(model, bos)
         self.window = window  # tokens read at once, BOS not counted
         self.revision = revision
 
@@ -217,7 +223,7 @@ class CausalLM:
         """Score a passage by itself, one window per step; each step yields the tokens it read."""
         tokens = self.tokenise(passage.text)
         nats = np.zeros(len(tokens.ids), dtype=np.float32)
-        for row in self._rows(0, tokens, passage.prefix):
+        for row in self._cut(0, tokens, passage.prefix):
             nats[row.window.first : row.window.end] = self._read([row])[0]
             yield len(row.ids)
         return SelfInformation(_frozen(nats), tokens.starts, tokens.ends)
@@ -236,7 +242,7 @@ class CausalLM:
         rows = [
             row
             for number, passage in enumerate(passages)
-            for row in self._rows(number, tokens[number], passage.prefix)
+            for row in self._cut(number, tokens[number], passage.prefix)
         ]
         for batch in batches([len(row.ids) for row in rows], batch_tokens):
             chosen = [rows[number] for number in batch]
@@ -269,7 +275,28 @@ class CausalLM:
         nats = self._surprise(whole[None, read:], places[read:-1], cache)
         return _frozen(nats[0]), Prefix(whole, places, int(positions[-1]) + 1, cache)
 
-    def _rows(self, number: int, tokens: LmTokens, prefix: str) -> Iterator[_Row]:
+    @torch.inference_mode()
+    def log_probabilities(self, prefix: Prefix, ids: Ids) -> Iterator[Tensor]:
+        """Read on, and yield what is foretold for each of ``ids`` (n,), a chunk at a time.
+
+        Each tensor is (chunk, vocabulary), float32, in nats; joined they are (n, vocabulary).
+        """
+        given = torch.from_numpy(np.concatenate([prefix.ids[-1:], ids[:-1]])).to(self._device)
+        places = prefix.following - 1 + np.arange(len(ids))
+        places[0] = prefix.positions[-1]
+        positions = torch.from_numpy(places).to(self._device)
+        cache = DynamicCache([(keys, values) for keys, values, *_ in prefix.cache])
+        for start in range(0, len(ids), self._chunk):
+            end = min(start + self._chunk, len(ids))
+            logits = self._model(
+                input_ids=given[None, start:end],
+                position_ids=positions[None, start:end],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[0]
+            yield logits.float().log_softmax(dim=-1)
+
+    def _cut(self, number: int, tokens: LmTokens, prefix: str) -> Iterator[_Row]:
         told = self.tokenise(prefix).ids[-(self.window // 2) :] if prefix else tokens.ids[:0]
         head = np.concatenate([[self._bos], told])
         for window in windows(len(tokens.ids), self.window - len(told)):
@@ -296,26 +323,65 @@ class CausalLM:
         a causal model does not look.
         """
         given = torch.from_numpy(ids).to(self._device)
-        places = torch.from_numpy(positions).to(self._device)[None]
-        count, n = given.shape
-        found = torch.empty((count, n - 1), dtype=torch.float32, device=self._device)
-        chunk = max(1, self._chunk // count)
-        for start in range(0, n - 1, chunk):
-            end = min(start + chunk, n - 1)
-            logits = self._model(
-                input_ids=given[:, start:end],
-                position_ids=places[:, start:end].expand(count, -1),
-                past_key_values=cache,
-                use_cache=True,
-            ).logits  # (b, chunk, vocabulary)
-            wanted = given[:, start + 1 : end + 1]
-            found[:, start:end] = F.cross_entropy(
-                logits.float().flatten(0, 1), wanted.flatten(), reduction="none"
-            ).view(count, -1)
-        nats = found.mul(GRID).round_().div_(GRID).cpu().numpy()
-        if not np.isfinite(nats).all():
+        places = torch.from_numpy(positions).to(self._device).expand(len(given), -1)
+        read = self._by_model if self._head is None else self._by_head
+        found = read(given, places, cache).mul(GRID).round_().div_(GRID)
+        if not bool(found.isfinite().all()):
             raise ScorerFailed(f"{self.revision}: found a score that is no number")
-        return nats
+        return found.cpu().numpy()
+
+    def _by_head(self, given: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
+        """Read all positions, then make logits for a few rows at a time."""
+        states = self._model.base_model(
+            input_ids=given[:, :-1], position_ids=places, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        parts = zip(
+            states.flatten(0, 1).split(self._rows_at_once),
+            given[:, 1:].flatten().split(self._rows_at_once),
+            strict=True,
+        )
+        found = torch.cat([_surprise_of(wanted, self._head(rows)) for rows, wanted in parts])
+        return found.view(len(given), -1)
+
+    def _by_model(self, given: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
+        """Read a few positions at a time over the cache, logits and all."""
+        chunk = max(1, self._rows_at_once // len(given))
+        parts = zip(
+            given[:, :-1].split(chunk, 1),
+            places.split(chunk, 1),
+            given[:, 1:].split(chunk, 1),
+            strict=True,
+        )
+        found = [
+            _surprise_of(
+                wanted.flatten(),
+                self._model(
+                    input_ids=inputs, position_ids=place, past_key_values=cache, use_cache=True
+                ).logits.flatten(0, 1),
+            ).view(len(given), -1)
+            for inputs, place, wanted in parts
+        ]
+        return torch.cat(found, dim=1)
+
+
+def _surprise_of(wanted: Tensor, logits: Tensor) -> Tensor:
+    """-log softmax(logits)[wanted]: wanted (n,), logits (n, vocabulary)."""
+    return F.cross_entropy(logits.float(), wanted, reduction="none")
+
+
+@torch.inference_mode()
+def _plain_head(model: Any, bos: int) -> Any:
+    """Return the head, where it alone turns the body's states into logits; None where it does not.
+
+    Tried out on two tokens: some models scale or cap their logits, and do so in their own way.
+    """
+    probe = torch.tensor([[bos, bos]], device=next(model.parameters()).device)
+    head = model.get_output_embeddings()
+    states = getattr(model.base_model(input_ids=probe), "last_hidden_state", None)
+    if head is None or states is None:
+        return None
+    found, expected = head(states), model(input_ids=probe).logits
+    return head if torch.equal(found, expected) else None
 
 
 def windows(tokens: int, room: int) -> Iterator[_Window]:
