@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from proxy.compress import cascade
+from proxy.compress import cascade, llmlingua
 from proxy.compress.cascade import Scene, Steps
 
 METHODS: Final[Mapping[str, Callable[[Scene], Steps]]] = MappingProxyType(
     {
         "cascade": cascade.compress_turn,
+        "llmlingua": llmlingua.compress_turn,
     }
 )
 """Each takes a turn and what surrounds it, asks for scores, and returns the turn's result."""

@@ -40,6 +40,13 @@ MAX_RECOUNTS = 8
 RIGID_KINDS = frozenset({Kind.CODE, Kind.JSON, Kind.TABLE})
 """Nothing is deleted inside a unit of these: code that lost a word does not run."""
 
+LEAST_TOKEN_CHARS = 2.0
+"""Prose has more characters per LM token than this; a script the LM does not know has fewer."""
+MOST_SYMBOLS = 0.25
+"""Share of characters that are neither letters, marks, digits nor white space, in prose."""
+MOST_NATS = 7.0
+"""Mean self-information per LM token, in prose; noise is near the logarithm of the vocabulary."""
+
 Scores1D = NDArray[np.float64]
 
 
@@ -222,8 +229,8 @@ class Wording:
     """The words of everything selectable in a turn, in order; a word's number is its index here.
 
     ``unit[i]`` is the unit (``layout.Material``) that word i lies in, ``costs[i]`` the upstream
-    tokens whose first character lies between the end of the word before it and its own.  A unit in
-    which nothing may be deleted is one word.
+    tokens whose first character lies between the end of the word before it and its own, at least
+    one.  A unit in which nothing may be deleted is one word.
     """
 
     material: Material
@@ -309,7 +316,7 @@ def _costs(
         counts = encoding.count_by(material.texts[address], [at for at, _ in edges])
         for (_, number), count in zip(edges[1:], counts, strict=True):
             if number is not None:
-                costs[number] = count
+                costs[number] = max(1, count)
     return tuple(costs)
 
 
@@ -330,6 +337,22 @@ def word_nats(words: Sequence[Word], rated: SelfInformation, start: int = 0) -> 
     last = np.maximum(np.searchsorted(rated.starts, ends, side="left"), first)
     nats: Scores1D = np.round(totals[last] - totals[first], DIGITS)
     return nats
+
+
+def is_prose(text: str, rated: SelfInformation) -> bool:
+    """Whether the LM can judge the words of a text: it is in the band of what it was trained on.
+
+    Outside it (another script, base64, minified code) no word is deleted (algorithms.md, Guards).
+    """
+    solid = [c for c in text if not c.isspace()]
+    symbols = sum(not (c.isalnum() or unicodedata.category(c)[0] == "M") for c in solid)
+    tokens = len(rated.nats)
+    return (
+        tokens > 0
+        and len(text) >= LEAST_TOKEN_CHARS * tokens
+        and symbols <= MOST_SYMBOLS * len(solid)
+        and float(rated.nats.mean(dtype=np.float64)) <= MOST_NATS
+    )
 
 
 # -- words -> text ------------------------------------------------------------------------------

@@ -1,0 +1,81 @@
+"""What every method does around its own work: the guards before it, and recall after it.
+
+The paper methods do not need a question, so a turn without one is compressed all the same; where
+there is one, or an instruction, an ask that needs all of the text still passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeAlias
+
+from proxy.compress import recall
+from proxy.compress.cascade import Scene, Steps, _hear, _nothing_to_select, _with_recall
+from proxy.compress.layout import Material, read_material, totals
+from proxy.compress.ports import QuestionVectors, ScoreRequest, Scores
+from proxy.compress.result import TurnResult, verbatim
+from proxy.compress.words import Measure, Wording, render_words
+from proxy.policy.schema import WholeText
+from proxy.types import Component, Reason
+
+Body: TypeAlias = Callable[[Scene, Material], Generator[ScoreRequest, Scores, TurnResult]]
+"""A method's own work, on a turn in which there is something to compress."""
+
+
+def guarded(scene: Scene, body: Body) -> Steps:
+    """Run a method on a turn, unless there is nothing to do or the ask needs all of the text.
+
+    ``scene.policy`` says by its targets what is laid out.  What earlier turns left out comes back
+    as under the cascade, where the policy allows recall.
+    """
+    material = read_material(scene.turn, scene.policy, scene.encoding)
+    idle = _nothing_to_select(material, scene.policy)
+    store = scene.past.store
+    recalling = bool(store.missing) and scene.turn.own_question and scene.policy.recall.share > 0
+    asked: QuestionVectors | None = None
+    ask = _ask(scene)
+    if ask and (recalling or (scene.policy.whole_text is not WholeText.IGNORE and idle is None)):
+        asked, whole = yield from _hear(scene, ask, has_text=idle is None)
+        if whole:
+            restores = idle is not None and bool(store.missing)
+            return replace(verbatim(material.before, Reason.WHOLE_TEXT), restores=restores)
+    result = verbatim(material.before, idle)
+    if idle is None:
+        result = yield from body(scene, material)
+    if asked is not None and recalling and scene.turn.question:
+        scores = yield ScoreRequest(documents=store.documents())
+        chosen = recall.wanted(
+            store, scene.turn.question, asked, scores.documents, scene.policy.recall
+        )
+        result = _with_recall(scene, result, store, chosen)
+    return result
+
+
+def _ask(scene: Scene) -> str | None:
+    """Return the question or, where there is none, the last instruction in force."""
+    return scene.turn.question or next(reversed(scene.turn.instructions), None)
+
+
+def measure_of(wording: Wording, scene: Scene, component: Component) -> Measure:
+    """Return what counts a component's tokens with a selection of the turn's words in place."""
+    return lambda kept: render_words(wording, kept, scene.encoding).after[component]
+
+
+def result_of(
+    wording: Wording, kept: frozenset[int], scene: Scene, reason: Reason | None = None
+) -> TurnResult:
+    """Return the result of keeping these words; units that lost any are there for recall."""
+    material = wording.material
+    rendered = render_words(wording, kept, scene.encoding)
+    if not rendered.edits:
+        return verbatim(material.before, reason or Reason.NEVER_LONGER)
+    edited = {edit.address for edit in rendered.edits}
+    dropped = frozenset(
+        unit
+        for unit in range(len(material.units))
+        if material.address(unit) in edited and not kept.issuperset(wording.of_unit(unit))
+    )
+    counts = MappingProxyType(totals(material.before, rendered.after))
+    return TurnResult(counts, rendered.edits, reason, dropped, material=material)
