@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -104,6 +106,35 @@ def test_any_architecture_is_read_by_folder(gpt2_folder):
     ids = found.tokenise("the cat sat").ids
     expected = plainly(gpt2_folder, ids.tolist(), GPT2LMHeadModel)
     assert near(found.self_information([Passage("the cat sat")])[0].nats, expected)
+
+
+@pytest.mark.parametrize("rows_at_once", [None, 7])
+def test_a_model_that_caps_its_logits_is_read_as_it_means_to_be(tmp_path, rows_at_once):
+    torch.manual_seed(0)
+    config = Gemma2Config(
+        vocab_size=290,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=WINDOW + 1,
+        final_logit_softcapping=1.0,
+        initializer_range=0.3,
+        bos_token_id=0,
+        eos_token_id=0,
+        sliding_window=WINDOW,
+    )
+    folder = saved(Gemma2ForCausalLM(config), tmp_path)
+    found = load_causal_lm(str(folder), precision=Precision.FP32, device="cpu")
+    read = CausalLM(
+        found._model, found._tokenizer, 0, window=WINDOW, revision="", rows_at_once=rows_at_once
+    )
+    ids = read.tokenise(TEXT[:40]).ids.tolist()
+    expected = plainly(folder, ids, Gemma2ForCausalLM)
+    assert near(read.self_information([Passage(TEXT[:40])])[0].nats, expected)
+    assert expected.max() < np.log(290) + 2  # the cap was at work
 
 
 def test_scores_lie_on_the_grid(lm):
@@ -208,10 +239,10 @@ def test_scores_do_not_move_with_what_else_is_asked(llama_folder, precision):
     assert np.array_equal(alone.nats, among.nats)
 
 
-@pytest.mark.parametrize("logits_at_once", [1, 290 * 7])
-def test_scores_do_not_depend_on_how_many_logits_are_held(lm, logits_at_once):
+@pytest.mark.parametrize("rows_at_once", [1, 7])
+def test_scores_do_not_depend_on_how_many_logits_are_held(lm, rows_at_once):
     frugal = CausalLM(
-        lm._model, lm._tokenizer, 0, window=WINDOW, revision="", logits_at_once=logits_at_once
+        lm._model, lm._tokenizer, 0, window=WINDOW, revision="", rows_at_once=rows_at_once
     )
     expected = lm.self_information([Passage(TEXT)])[0].nats
     assert near(frugal.self_information([Passage(TEXT)])[0].nats, expected)

@@ -6,9 +6,9 @@ token counts as well: it is predicted from BOS.
 Theory of operation.  A text is tokenised once, with special tokens disabled, so ``<|endoftext|>``
 in a caller's text is the letters it is made of.  It is read in windows that the model can hold,
 each behind BOS and the prefix; a window that does not begin the text repeats the quarter of a
-window before it as context, unscored.  Logits are made for a few rows at a time, so what is held at once
-does not grow with the length of the text: from the body's states by the model's head or, where a
-model does more to its logits than that (a cap, a scale), by the whole model over its KV cache.
+window before it as context, unscored.  Logits are made for a few rows at a time, so the memory
+they take does not grow with the text: from the body's states by the model's head or, where a model
+does more to its logits than that (a cap, a scale), by the whole model over its KV cache.
 
 Every text is read alone and unpadded: what it scores depends on nothing else, and that, not a
 tolerance, is why scores do not move with the batch (law 9).  ``batch_tokens`` reads several texts
@@ -200,13 +200,13 @@ class CausalLM:
     ) -> None:
         """Take a model in evaluation mode; :func:`load_causal_lm` makes all of this.
 
-        Logits exist for ``rows_at_once`` positions at a time, by default as many as keep them small.
+        Logits exist for ``rows_at_once`` positions at a time, by default few enough to be small.
         """
         self._model, self._tokenizer, self._bos = model, tokenizer, bos
         self._device = next(model.parameters()).device
         fitting = _LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size)
         self._rows_at_once = rows_at_once or max(_FEWEST_ROWS, fitting)
-        self._head = _plain_head(model, bos)
+        self._head = _plain_head(model)
         self.window = window  # tokens read at once, BOS not counted
         self.revision = revision
 
@@ -286,11 +286,11 @@ class CausalLM:
         places[0] = prefix.positions[-1]
         positions = torch.from_numpy(places).to(self._device)
         cache = DynamicCache([(keys, values) for keys, values, *_ in prefix.cache])
-        for start in range(0, len(ids), self._chunk):
-            end = min(start + self._chunk, len(ids))
+        for start in range(0, len(ids), self._rows_at_once):
+            chunk = slice(start, start + self._rows_at_once)
             logits = self._model(
-                input_ids=given[None, start:end],
-                position_ids=positions[None, start:end],
+                input_ids=given[None, chunk],
+                position_ids=positions[None, chunk],
                 past_key_values=cache,
                 use_cache=True,
             ).logits[0]
@@ -336,8 +336,8 @@ class CausalLM:
             input_ids=given[:, :-1], position_ids=places, past_key_values=cache, use_cache=True
         ).last_hidden_state
         parts = zip(
-            states.flatten(0, 1).split(self._rows_at_once),
-            given[:, 1:].flatten().split(self._rows_at_once),
+            torch.split(states.flatten(0, 1), self._rows_at_once),
+            torch.split(given[:, 1:].flatten(), self._rows_at_once),
             strict=True,
         )
         found = torch.cat([_surprise_of(wanted, self._head(rows)) for rows, wanted in parts])
@@ -347,9 +347,9 @@ class CausalLM:
         """Read a few positions at a time over the cache, logits and all."""
         chunk = max(1, self._rows_at_once // len(given))
         parts = zip(
-            given[:, :-1].split(chunk, 1),
-            places.split(chunk, 1),
-            given[:, 1:].split(chunk, 1),
+            torch.split(given[:, :-1], chunk, 1),
+            torch.split(places, chunk, 1),
+            torch.split(given[:, 1:], chunk, 1),
             strict=True,
         )
         found = [
@@ -370,12 +370,12 @@ def _surprise_of(wanted: Tensor, logits: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _plain_head(model: Any, bos: int) -> Any:
+def _plain_head(model: Any) -> Any:
     """Return the head, where it alone turns the body's states into logits; None where it does not.
 
-    Tried out on two tokens: some models scale or cap their logits, and do so in their own way.
+    Tried out on a few tokens: some models scale or cap their logits, and do so in their own way.
     """
-    probe = torch.tensor([[bos, bos]], device=next(model.parameters()).device)
+    probe = torch.arange(8, device=next(model.parameters()).device)[None]
     head = model.get_output_embeddings()
     states = getattr(model.base_model(input_ids=probe), "last_hidden_state", None)
     if head is None or states is None:
