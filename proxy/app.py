@@ -38,7 +38,7 @@ from proxy.gateway.metrics import CONTENT_TYPE
 from proxy.ledger import LogSink, Sink, SqliteSink
 from proxy.memo import TurnMemo, VectorMemo
 from proxy.policy import PolicyStore, layered, load_policies, read_policy_dir
-from proxy.scorers import Scorer, load_scorer
+from proxy.scorers import Models, load_models
 from proxy.settings import LogFormat, Settings
 from proxy.tokens import preload
 from proxy.upstream import HEADER_COUNT, Limits, Upstream, leads_to
@@ -286,9 +286,9 @@ def open_sinks(settings: Settings) -> list[Sink]:
 def build_engine(settings: Settings) -> ModelEngine:
     """Make the engine; it loads the model once it is started."""
 
-    def load() -> Scorer:
+    def load() -> Models:
         preload()  # the encodings, so that no request waits for them either
-        return load_scorer(settings.model)
+        return load_models(settings.model, settings.language_model, settings.classifier)
 
     return ModelEngine(
         load,

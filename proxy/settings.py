@@ -142,6 +142,10 @@ class Settings(BaseModel):
     """Longest silence of the upstream, before its answer or within it."""
     model: Text = "embedded"
     """The encoder: ``embedded``, a Hugging Face name or a local folder."""
+    language_model: Text = "embedded"
+    """The causal LM of the methods that ask for one, likewise; loaded on first use."""
+    classifier: Text | None = None
+    """The token classifier of ``llmlingua2``: a Hugging Face name or a local folder."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Threads that the model may use; all cores if left out."""
     queue_entries: Annotated[int, Field(ge=1)] = 64

@@ -21,15 +21,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from threading import Condition, Thread
 from typing import Final
 
 from proxy.compress.ports import Document, ScoreRequest, Scores
-from proxy.engine.jobs import Item, Job, Ring, Vectors, is_finite
+from proxy.engine.jobs import Item, Job, Ring, is_finite
 from proxy.engine.pace import Pace
 from proxy.errors import DeadlineExceeded, Overloaded, ScorerFailed
 from proxy.memo import VectorMemo
-from proxy.scorers import Scorer
+from proxy.memo.vectors import Vectors
+from proxy.scorers.ensemble import Models
+from proxy.scorers.pooling import Steps
 from proxy.types import Span
 
 QUANTUM_TOKENS: Final = 512
@@ -43,7 +46,7 @@ class Engine:
 
     def __init__(
         self,
-        load: Callable[[], Scorer],
+        load: Callable[[], Models],
         memo: VectorMemo,
         *,
         threads: int = 1,
@@ -60,7 +63,7 @@ class Engine:
         self._limit = queue_entries
         self._prefetch_limit = prefetch_entries
         self._changed = Condition()  # guards everything below
-        self._scorer: Scorer | None = None
+        self._scorer: Models | None = None
         self._loaded: Future[None] = Future()
         self._asked, self._background = Ring(), Ring()
         self._open: dict[int, Job] = {}  # by id: the jobs that someone waits for
@@ -200,23 +203,29 @@ class Engine:
             self._asked.add(job)
             self._changed.notify_all()
 
-    def _items(self, scorer: Scorer, request: ScoreRequest) -> Iterator[Item]:
-        """Make an item of each text: documents first, then questions."""
-        revision = scorer.revision
-        for place, document in enumerate(request.documents):
-            yield Item(
-                place,
-                self._memo.document_key(revision, document),
-                scorer.estimate_tokens(document.text),
-                lambda document=document: scorer.document_steps(document),  # type: ignore[misc]
-            )
-        for place, question in enumerate(request.questions, len(request.documents)):
-            yield Item(
-                place,
-                self._memo.question_key(revision, question),
-                scorer.estimate_tokens(question),
-                lambda question=question: scorer.question_steps(question),  # type: ignore[misc]
-            )
+    def _items(self, scorer: Models, request: ScoreRequest) -> Iterator[Item]:
+        """Make an item of each text: documents, questions, passages, classified texts."""
+        memo, revision, guess = self._memo, scorer.revision, scorer.estimate_tokens
+        made: list[tuple[bytes, int, Callable[[], Steps[Vectors]]]] = [
+            *(
+                (memo.document_key(revision, d), guess(d.text), partial(scorer.document_steps, d))
+                for d in request.documents
+            ),
+            *(
+                (memo.question_key(revision, q), guess(q), partial(scorer.question_steps, q))
+                for q in request.questions
+            ),
+            *(
+                (memo.passage_key(revision, p), guess(p.text), partial(scorer.passage_steps, p))
+                for p in request.passages
+            ),
+            *(
+                (memo.classified_key(revision, t), guess(t), partial(scorer.classified_steps, t))
+                for t in request.classified
+            ),
+        ]
+        for place, (key, estimate, begin) in enumerate(made):
+            yield Item(place, key, estimate, begin)
 
     def _load_and_work(self) -> None:
         try:
@@ -231,7 +240,7 @@ class Engine:
             thread.start()
         self._work()
 
-    def _warm_up(self, scorer: Scorer) -> None:
+    def _warm_up(self, scorer: Models) -> None:
         """Read a little, twice: the first time allocates, the second is measured."""
         document = Document(_WARM_UP, (Span(0, len(_WARM_UP)),))
         for _ in range(2):
@@ -307,7 +316,8 @@ class Engine:
 
 
 def _job(request: ScoreRequest, missing: list[Item], known: dict[int, Vectors]) -> Job:
-    places = len(request.documents) + len(request.questions)
+    parts = (request.documents, request.questions, request.passages, request.classified)
+    places = sum(map(len, parts))
     return Job(
         vectors=[known.get(place) for place in range(places)],
         waiting=deque(missing),

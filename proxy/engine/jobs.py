@@ -6,19 +6,19 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 
 from proxy.compress.ports import (
     DocumentVectors,
+    KeepProbabilities,
     QuestionVectors,
     Scores,
     ScoreTimings,
+    SelfInformation,
 )
+from proxy.memo.vectors import Vectors, arrays_of
 from proxy.scorers.pooling import Steps
-
-Vectors: TypeAlias = DocumentVectors | QuestionVectors
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Item:
 class Job:
     """A score request in work: what is known, what is missing, and who waits for it."""
 
-    vectors: list[Vectors | None]  # documents first, then questions
+    vectors: list[Vectors | None]  # documents, questions, passages, classified texts
     waiting: deque[Item]
     submitted_s: float
     memo_hits: int
@@ -74,6 +74,8 @@ class Job:
         return Scores(
             documents=tuple(v for v in self.vectors if isinstance(v, DocumentVectors)),
             questions=tuple(v for v in self.vectors if isinstance(v, QuestionVectors)),
+            passages=tuple(v for v in self.vectors if isinstance(v, SelfInformation)),
+            classified=tuple(v for v in self.vectors if isinstance(v, KeepProbabilities)),
             timings=ScoreTimings(
                 queue_ms=(begun_s - self.submitted_s) * 1000,
                 model_ms=self.model_s * 1000,
@@ -126,9 +128,4 @@ class Ring:
 
 def is_finite(vectors: Vectors) -> bool:
     """Tell whether a model's answer is made of numbers."""
-    arrays = (
-        (vectors.final, vectors.middle)
-        if isinstance(vectors, QuestionVectors)
-        else (vectors.units, vectors.whole)
-    )
-    return all(bool(np.isfinite(array).all()) for array in arrays)
+    return all(bool(np.isfinite(array).all()) for array in arrays_of(vectors))

@@ -9,11 +9,23 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from hashlib import blake2b
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
+from proxy.compress.ports import (
+    Document,
+    DocumentVectors,
+    KeepProbabilities,
+    Passage,
+    QuestionVectors,
+    SelfInformation,
+)
 from proxy.memo.lru import Lru, Usage
+
+Vectors: TypeAlias = DocumentVectors | QuestionVectors | SelfInformation | KeepProbabilities
+"""Whatever a model says of one text."""
 
 _OVERHEAD_BYTES = 700  # key, entry, two to four array objects
 
@@ -24,7 +36,7 @@ class VectorMemo:
     def __init__(self, limit_bytes: int = 128 * 2**20, secret: bytes | None = None) -> None:
         """Hold up to ``limit_bytes``; ``secret`` (at most 64 bytes) keys the hashes."""
         self._secret = secrets.token_bytes(32) if secret is None else secret
-        self._vectors: Lru[DocumentVectors | QuestionVectors] = Lru(limit_bytes)
+        self._vectors: Lru[Vectors] = Lru(limit_bytes)
 
     def document_key(self, revision: str, document: Document) -> bytes:
         """Return the key of a document as one model sees it: (revision, text, units)."""
@@ -35,15 +47,25 @@ class VectorMemo:
         """Return the key of a question as one model sees it."""
         return self._key([b"question", revision.encode(), _bytes(question)])
 
-    def get(self, key: bytes) -> DocumentVectors | QuestionVectors | None:
+    def passage_key(self, revision: str, passage: Passage) -> bytes:
+        """Return the key of a passage as one model reads it after what it heard."""
+        heard = [part for stretch in passage.heard for part in _heard(stretch.text, stretch.kept)]
+        way = b"exact" if passage.exact else b"gather"
+        return self._key([b"passage", revision.encode(), way, _bytes(passage.text), *heard])
+
+    def classified_key(self, revision: str, text: str) -> bytes:
+        """Return the key of a text as one token classifier sees it."""
+        return self._key([b"classified", revision.encode(), _bytes(text)])
+
+    def get(self, key: bytes) -> Vectors | None:
         """Return what was put under ``key``, or None."""
         return self._vectors.get(key)
 
-    def peek(self, key: bytes) -> DocumentVectors | QuestionVectors | None:
+    def peek(self, key: bytes) -> Vectors | None:
         """Do the same without counting a hit or a miss."""
         return self._vectors.peek(key)
 
-    def put(self, key: bytes, vectors: DocumentVectors | QuestionVectors) -> None:
+    def put(self, key: bytes, vectors: Vectors) -> None:
         """Remember vectors, in place of those not used for longest."""
         self._vectors.put(key, vectors, size_bytes(vectors))
 
@@ -60,12 +82,26 @@ class VectorMemo:
         return digest.digest()
 
 
-def size_bytes(vectors: DocumentVectors | QuestionVectors) -> int:
+def arrays_of(vectors: Vectors) -> tuple[NDArray[Any], ...]:
+    """Return the arrays that a model's answer is made of."""
+    match vectors:
+        case QuestionVectors():
+            return (vectors.final, vectors.middle)
+        case DocumentVectors():
+            return (vectors.units, vectors.unit_tokens, vectors.whole)
+        case SelfInformation():
+            return (vectors.nats, vectors.starts, vectors.ends)
+        case KeepProbabilities():
+            return (vectors.keep, vectors.starts, vectors.ends)
+
+
+def size_bytes(vectors: Vectors) -> int:
     """Return the memory that vectors take."""
-    if isinstance(vectors, QuestionVectors):
-        return vectors.final.nbytes + vectors.middle.nbytes + _OVERHEAD_BYTES
-    arrays = (vectors.units, vectors.unit_tokens, vectors.whole)
-    return sum(array.nbytes for array in arrays) + _OVERHEAD_BYTES
+    return sum(array.nbytes for array in arrays_of(vectors)) + _OVERHEAD_BYTES
+
+
+def _heard(text: str, kept: Iterable[tuple[int, int]]) -> tuple[bytes, bytes]:
+    return _bytes(text), np.array(list(kept), dtype="<i8").reshape(-1, 2).tobytes()
 
 
 def _bytes(text: str) -> bytes:

@@ -5,9 +5,11 @@ Importing this package loads no torch; :func:`load_scorer` does.
 
 from __future__ import annotations
 
+from proxy.errors import PolicyError
+from proxy.scorers.ensemble import Classifier, Ensemble, Models, Reader
 from proxy.scorers.pooling import Scorer, Steps
 
-__all__ = ["EMBEDDED", "Scorer", "Steps", "load_scorer"]
+__all__ = ["EMBEDDED", "Models", "Scorer", "Steps", "load_models", "load_scorer"]
 
 EMBEDDED = "embedded"
 """The sentence encoder that travels in the package."""
@@ -25,3 +27,34 @@ def load_scorer(name: str = EMBEDDED) -> Scorer:
     from proxy.scorers.hub import HubEncoder  # noqa: PLC0415 - torch and transformers load here
 
     return HubEncoder(name)
+
+
+def load_models(encoder: str, language_model: str, classifier: str | None) -> Models:
+    """Load the encoder; the causal LM and the token classifier load when a method first asks.
+
+    Raises PolicyError where there is no such encoder; the others raise it when they are asked.
+    """
+    return Ensemble(
+        load_scorer(encoder),
+        reader=lambda: _load_reader(language_model),
+        classifier=lambda: _load_classifier(classifier),
+        names=f"{language_model}+{classifier}",
+    )
+
+
+def _load_reader(name: str) -> Reader:
+    from proxy.scorers.causal_lm import load_causal_lm  # noqa: PLC0415 - transformers loads here
+    from proxy.scorers.passages import PassageReader  # noqa: PLC0415
+
+    return PassageReader(load_causal_lm(name))
+
+
+def _load_classifier(name: str | None) -> Classifier:
+    if name is None:
+        raise PolicyError(
+            "LACONIC_CLASSIFIER: found nothing, wanted a token classifier for method llmlingua2,"
+            " by name or folder"
+        )
+    from proxy.scorers.classifier import TokenClassifier  # noqa: PLC0415 - transformers loads here
+
+    return TokenClassifier(name)

@@ -1,0 +1,144 @@
+"""The causal LM as methods ask for it: a stretch of text after what was kept of earlier ones.
+
+Theory of operation.  ITPC asks window by window, each time naming all it heard before.  What was
+heard is not read again: the states after each stretch are remembered under a key that chains over
+the stretches, so that the next request only extends them.  Where the model's window is full, the
+last half of what was kept is read afresh, and reading goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from threading import Lock
+from typing import TypeVar
+
+import numpy as np
+
+from proxy.compress.ports import Heard, Passage, SelfInformation
+from proxy.scorers.causal_lm import CausalLM, LmTokens, Nats, Prefix
+from proxy.scorers.causal_lm import Passage as PlainPassage
+from proxy.scorers.pooling import Ids, Steps
+
+Value = TypeVar("Value")
+
+_REMEMBERED = 8  # prefixes; each holds the states of at most one model window
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A stretch just read: what was known before it, its tokens, and what is known after it."""
+
+    tokens: LmTokens
+    before: int  # tokens of the prefix that it went on from
+    after: Prefix
+
+
+class PassageReader:
+    """Answers :class:`~proxy.compress.ports.Passage` with a causal LM.  Any thread may ask."""
+
+    def __init__(self, model: CausalLM) -> None:
+        """Read with ``model``, one passage at a time."""
+        self._model = model
+        self._lock = Lock()
+        self._prefixes: OrderedDict[bytes, Prefix] = OrderedDict()
+        self._raw: OrderedDict[bytes, _Read] = OrderedDict()
+        self.revision = model.revision
+
+    def steps(self, passage: Passage) -> Steps[SelfInformation]:
+        """Rate a passage; each step yields the tokens it read.  Raises ScorerFailed."""
+        if not passage.heard:
+            plain = yield from self._model.steps(PlainPassage(passage.text))
+            return SelfInformation(plain.nats, plain.starts, plain.ends)
+        with self._lock:
+            tokens = self._model.tokenise(passage.text)
+            nats = self._after(passage, tokens)
+        yield len(tokens.ids)
+        return SelfInformation(nats, tokens.starts, tokens.ends)
+
+    def _after(self, passage: Passage, tokens: LmTokens) -> Nats:
+        """Surprise of a passage's tokens (n,) after what was heard."""
+        prefix, key = self._prefix(passage.heard, exact=passage.exact)
+        before, nats, after = self._read_on(prefix, tokens.ids)
+        if not passage.exact:
+            _remember(self._raw, _chained(key, passage.text, ()), _Read(tokens, before, after))
+        return nats
+
+    def _prefix(self, heard: Sequence[Heard], *, exact: bool) -> tuple[Prefix, bytes]:
+        """Return the states after ``heard``, and their key."""
+        prefix, key = self._model.start(), b"exact" if exact else b"gather"
+        for stretch in heard:
+            raw_key = _chained(key, stretch.text, ())
+            key = _chained(key, stretch.text, stretch.kept)
+            known = self._prefixes.get(key)
+            if known is None:
+                if exact:
+                    known = self._kept(prefix, stretch)
+                else:
+                    known = self._gathered(prefix, stretch, raw_key)
+            _remember(self._prefixes, key, known)
+            prefix = known
+        return prefix, key
+
+    def _kept(self, prefix: Prefix, stretch: Heard) -> Prefix:
+        """Read the kept text of a stretch as if nothing else had been there."""
+        text = "".join(span.of(stretch.text) for span in stretch.kept)
+        return self._read_on(prefix, self._model.tokenise(text).ids)[2]
+
+    def _gathered(self, prefix: Prefix, stretch: Heard, raw_key: bytes) -> Prefix:
+        """Read all of a stretch, or recall having read it, and keep the states of what was kept."""
+        read = self._raw.get(raw_key)
+        if read is None:
+            tokens = self._model.tokenise(stretch.text)
+            before, _, after = self._read_on(prefix, tokens.ids)
+            read = _Read(tokens, before, after)
+        first = len(read.after) - len(read.tokens.ids)
+        if first != read.before:  # the window was full within it: its head is gone
+            return self._kept(self._model.start(), stretch)
+        starts = read.tokens.starts
+        inside = np.zeros(len(starts), dtype=bool)
+        for span in stretch.kept:
+            inside |= (starts >= span.start) & (starts < span.end)
+        kept = np.concatenate([np.arange(first), first + np.flatnonzero(inside)])
+        return read.after.gather(kept)
+
+    def _read_on(self, prefix: Prefix, ids: Ids) -> tuple[int, Nats, Prefix]:
+        """Read ``ids`` after ``prefix``; return the prefix's length then, the surprise, the states.
+
+        A prefix that leaves no room is cut to its last half window and read afresh.
+        """
+        nats: list[Nats] = []
+        before = len(prefix)
+        done = 0
+        while done < len(ids):
+            room = self._model.window - prefix.following + 1
+            if room < min(len(ids) - done, self._model.window // 2):
+                prefix = self._afresh(prefix)
+                room = self._model.window - prefix.following + 1
+                before = len(prefix) if done == 0 else before
+            scored, prefix = self._model.extend(prefix, ids[done : done + room])
+            nats.append(scored)
+            done += len(scored)
+        joined = np.concatenate(nats) if nats else np.zeros(0, dtype=np.float32)
+        joined.flags.writeable = False
+        return before, joined, prefix
+
+    def _afresh(self, prefix: Prefix) -> Prefix:
+        tail = prefix.ids[1:][-(self._model.window // 2) :]
+        return self._model.extend(self._model.start(), tail)[1]
+
+
+def _chained(key: bytes, text: str, kept: Sequence[tuple[int, int]]) -> bytes:
+    digest = blake2b(key, digest_size=16)
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    digest.update(np.array(kept, dtype="<i8").tobytes())
+    return digest.digest()
+
+
+def _remember(values: OrderedDict[bytes, Value], key: bytes, value: Value) -> None:
+    values[key] = value
+    values.move_to_end(key)
+    while len(values) > _REMEMBERED:
+        values.popitem(last=False)
