@@ -18,10 +18,11 @@ from proxy.scorers.causal_lm import GRID, Passage, Precision, load_causal_lm
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
 import export_lm
+import lm_bands
 import lm_data
 import tokenizer as bpe
 import train_lm
-from lm_data import BOS, Blocks, Sources
+from lm_data import BOS, Blocks, Record, Sources
 
 LENGTH = 32
 SENTENCES = [
@@ -287,3 +288,22 @@ def test_the_card_tells_tokens_seen_and_loss_per_source(data, run, tmp_path, mon
     assert "**It saw 0.0 million tokens**" in card
     assert "| kind0_mit | MIT |" in card
     assert "{" not in card
+    calibrated = load_causal_lm(str(out), device="cpu").bands
+    assert calibrated == {}  # its sources are of no known kind
+
+
+def test_bands_hold_ordinary_text_of_a_kind_and_not_another(exported):
+    model = load_causal_lm(str(exported), precision=Precision.FP32, device="cpu")
+    records = [Record("books_pd", " ".join(SENTENCES[i % 4 :] * 4)) for i in range(20)]
+    assert set(lm_bands.bands(model, records)) == {"prose"}
+    band = lm_bands.bands(model, records)["prose"]
+    for text, ordinary in ((" ".join(SENTENCES), True), ("zJ9x/+Qk0Wv7Tq" * 20, False)):
+        found = model.self_information([Passage(text)])[0]
+        assert band.holds(found.mean_nats, len(text) / len(found.nats)) is ordinary
+
+
+def test_stretches_are_limited_per_kind_and_long_enough():
+    records = [Record("code_mit", "x" * 50), *[Record("code_mit", "y" * 2000)] * 100]
+    found = lm_bands.stretches(records)["code"]
+    assert len(found) == lm_bands.PER_KIND
+    assert set(found) == {"y" * lm_bands.STRETCH}

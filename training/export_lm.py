@@ -15,6 +15,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from convert_encoder import quantised
+from lm_bands import bands
 from lm_data import Sources, read, shards
 from proxy.scorers.causal_lm import FORMAT, CausalLM, Passage, Precision, load_causal_lm
 
@@ -67,6 +69,7 @@ def main() -> None:
     args = parser.parse_args()
     written = export(args.model, args.out)
     print(f"{args.out}: {written / 1e6:.1f} MB")
+    calibrate(args.out, args.data)
     texts = [
         record.text[:2000]
         for path in shards(args.data, "valid")
@@ -104,6 +107,15 @@ def export(source: Path, out: Path) -> int:
     }
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return len(blob)
+
+
+def calibrate(out: Path, data: Path) -> None:
+    """Measure the bands of ordinary text and add them to ``config.json``."""
+    model = load_causal_lm(str(out))
+    records = (record for path in shards(data, "valid") for record in read(path, Sources()))
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    config["bands"] = {kind: asdict(band) for kind, band in bands(model, records).items()}
+    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def converted(source: Mapping[str, Any]) -> dict[str, Any]:

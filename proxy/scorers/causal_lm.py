@@ -115,6 +115,23 @@ class SelfInformation:
 
 
 @dataclass(frozen=True, slots=True)
+class Band:
+    """What ordinary text of a kind looks like to a model: 99 of 100 stretches lie within.
+
+    A stretch has some 400 characters; shorter ones vary more.
+    """
+
+    nats: tuple[float, float]  # mean per token
+    chars_per_token: tuple[float, float]
+
+    def holds(self, nats: float, chars_per_token: float) -> bool:
+        """Tell whether a stretch with these means is ordinary."""
+        low, high = self.nats
+        least, most = self.chars_per_token
+        return low <= nats <= high and least <= chars_per_token <= most
+
+
+@dataclass(frozen=True, slots=True)
 class Prefix:
     """What a model has read: tokens, their positions, and the cache of all but the last.
 
@@ -196,6 +213,7 @@ class CausalLM:
         *,
         window: int,
         revision: str,
+        bands: Mapping[str, Band] | None = None,
         rows_at_once: int | None = None,
     ) -> None:
         """Take a model in evaluation mode; :func:`load_causal_lm` makes all of this.
@@ -207,6 +225,7 @@ class CausalLM:
         fitting = _LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size)
         self._rows_at_once = rows_at_once or max(_FEWEST_ROWS, fitting)
         self._head = _plain_head(model)
+        self.bands = dict(bands or {})  # by kind; empty where a model was not calibrated
         self.window = window  # tokens read at once, BOS not counted
         self.revision = revision
 
@@ -482,6 +501,10 @@ def _from_export(folder: Path, precision: Precision, device: torch.device) -> Ca
         _plain(tokenizer),
         int(config["llama"]["bos_token_id"]),
         window=int(config["window"]),
+        bands={
+            kind: Band(tuple(band["nats"]), tuple(band["chars_per_token"]))
+            for kind, band in config.get("bands", {}).items()
+        },
         revision=f"{config['name']}@{config['revision']}/{_backend(precision, device)}",
     )
 
