@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
+from proxy.compress.ports import KeepProbabilities
 from proxy.compress.recovery import TELLING, TELLING_LETTERS, Alignment
+from proxy.compress.words import DIGITS, Word
 
 _WORD = re.compile(r"[぀-ヿ㐀-鿿豈-﫿]|[^\W぀-ヿ㐀-鿿豈-﫿]{1,64}|[^\w\s]")
 
@@ -51,3 +53,30 @@ def _occurrences(words: Sequence[str], source: Alignment) -> Iterator[int]:
 
 def _long_or_marked(word: str) -> bool:
     return len(word) >= TELLING_LETTERS or not word.islower()
+
+
+def word_probabilities(words: Sequence[Word], rated: KeepProbabilities) -> list[float]:
+    """Say :func:`proxy.compress.llmlingua2.word_probabilities` one word and token at a time."""
+    means: list[float] = []
+    for word in words:
+        own = [
+            float(keep)
+            for keep, start, end in zip(rated.keep, rated.starts, rated.ends, strict=True)
+            if start < word.span.end and end > word.span.start
+        ]
+        means.append(round(sum(own) / len(own), DIGITS) if own else 0.0)
+    return means
+
+
+def keep_words(
+    scores: Sequence[float],
+    forced: Collection[int],
+    count: Callable[[Collection[int]], int],
+    target: int,
+) -> set[int]:
+    """Take the highest-scoring words one by one, counting exactly, where they fit."""
+    kept = set(forced)
+    for i in sorted(range(len(scores)), key=lambda i: (-scores[i], i)):
+        if i not in kept and count({*kept, i}) <= target:
+            kept.add(i)
+    return kept

@@ -284,6 +284,8 @@ class LLMLingua2(_Strict):
     """Words that are always kept, beside negations."""
     keep_digits: bool = True
     """Keep every word that holds a digit."""
+    question_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How much of a word's score is its sentence's relevance to the question; 0: none."""
     keep_protected: bool = False
     """Keep numbers, URLs, quotations and the like always; else each may be dropped whole."""
 

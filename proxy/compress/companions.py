@@ -1,0 +1,121 @@
+"""One component's words under a budget: which compete, which must stay, and which go with others.
+
+A negation or a word of scope is kept when, and only when, another word of its unit is: alone it
+would negate what follows, and without it the rest would say the opposite.  A document's frame (its
+title or label) likewise goes with the words of its document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from proxy.compress.cascade import Scene
+from proxy.compress.words import Scores1D, Wording, fit_words, is_rigid, render_words
+from proxy.policy.schema import Target
+from proxy.types import Component, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The words kept of a component, and the reason where its target could not be met."""
+
+    words: frozenset[int]
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """The words of one component of a turn.
+
+    ``free`` compete for the budget; ``forced`` stay whatever their scores; ``others`` are the kept
+    words of the other components.
+    """
+
+    scene: Scene
+    wording: Wording
+    component: Component
+    free: tuple[int, ...]
+    forced: frozenset[int]
+    others: frozenset[int]
+
+    def complete(self, kept: Collection[int]) -> frozenset[int]:
+        """Add to kept words what goes with them, and what is forced."""
+        chosen = self.forced.union(kept)
+        words, material = self.wording, self.wording.material
+        units = {words.unit[i] for i in chosen}
+        scope = {i for unit in units for i in words.of_unit(unit) if words.words[i].scope}
+        if not self.scene.policy.titles:
+            return chosen | scope
+        documents = {material.units[unit].document for unit in units}
+        frames = [unit for document in documents for unit in material.frames(document)]
+        return chosen | scope | set(words.of_units(frames))
+
+    def measure(self, kept: Collection[int]) -> int:
+        """Count the component's upstream tokens with these words, and what goes with them."""
+        chosen = self.others | self.complete(kept)
+        return render_words(self.wording, chosen, self.scene.encoding).after[self.component]
+
+    def target(self) -> int:
+        """Return the tokens that the policy gives the component."""
+        asked: Target = getattr(self.scene.policy.components, self.component.value)
+        before = self.wording.material.before[self.component]
+        return min(asked.target_tokens or int((asked.rate or 1.0) * before), before)
+
+    def fit(self, ranked: Sequence[int], first: Collection[int] = ()) -> Kept:
+        """Bring ``first`` to the target: drop the worst of ``ranked`` while over, add the best.
+
+        Where what must stay is over the target alone, what may be dropped still meets the rate.
+        """
+        target, fixed = self.target(), self.measure(())
+        reason = None
+        if fixed > target:
+            before = self.wording.material.before[self.component]
+            reason = Reason.FORCED_OVER_BUDGET
+            target = fixed + target * (before - fixed) // before
+        kept = fit_words(first, ranked, self.wording.costs, self.measure, target)
+        complete = self.complete(kept)
+        return Kept(complete, reason) if complete else self.all(Reason.BUDGET_INFEASIBLE)
+
+    def all(self, reason: Reason | None) -> Kept:
+        """Keep everything: a budget that no word fits is named, not met with nothing (law 7)."""
+        return Kept(frozenset(words_of(self.wording, self.component)), reason)
+
+
+def keep_components(
+    scene: Scene, wording: Wording, forced: Collection[int], fit: Callable[[Company], Kept]
+) -> Kept:
+    """Fit every component that has a target, one after the other."""
+    kept = Kept(frozenset(range(len(wording.words))))
+    for component in Component:
+        target: Target = getattr(scene.policy.components, component.value)
+        ours = words_of(wording, component)
+        if target.keeps_all or not ours:
+            continue
+        stays = frozenset(forced).intersection(ours)
+        free = tuple(i for i in ours if i not in stays and _competes(wording, i))
+        others = kept.words.difference(ours)
+        found = fit(Company(scene, wording, component, free, stays, others))
+        kept = Kept(others | found.words, kept.reason or found.reason)
+    return kept
+
+
+def words_of(wording: Wording, component: Component) -> list[int]:
+    """Return the words of a component, in order."""
+    return wording.of_units(wording.material.selectable(component))
+
+
+def forced_words(wording: Wording, stays: Callable[[int], bool]) -> frozenset[int]:
+    """Return the words for which ``stays`` holds, where words are dropped one by one at all."""
+    material = wording.material
+    soft = {unit for unit in range(len(material.units)) if not is_rigid(material, unit)}
+    return frozenset(i for i in range(len(wording.words)) if wording.unit[i] in soft and stays(i))
+
+
+def best_first(scores: Scores1D, words: Collection[int]) -> list[int]:
+    """Order words by score, ties by position."""
+    return sorted(words, key=lambda i: (-scores[i], i))
+
+
+def _competes(wording: Wording, number: int) -> bool:
+    return not wording.words[number].scope and not wording.is_frame(number)
