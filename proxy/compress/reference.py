@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from proxy.compress.lexical import GRAM_SHARE, K1, B
 
@@ -44,3 +44,97 @@ def _bm25(
             norm = K1 * (1 - B + B * lengths[i] / mean)
             scores[i] += idf * count[term] * (K1 + 1) / (count[term] + norm)
     return scores
+
+
+# -- words and LLMLingua ------------------------------------------------------------------------
+
+
+def word_nats(
+    words: Sequence[tuple[int, int]], tokens: Sequence[tuple[int, int, float]]
+) -> list[float]:
+    """Say :func:`proxy.compress.words.word_nats` word by word; tokens are (start, end, nats)."""
+    return [
+        round(sum(nats for begins, ends, nats in tokens if begins < end and ends > start), 4)
+        for start, end in words
+    ]
+
+
+def choose_documents(
+    perplexity: Sequence[float], lengths: Sequence[int], least: Sequence[int], room: float, k: float
+) -> list[int]:
+    """Say :func:`proxy.compress.llmlingua.choose_documents`: take the most surprising that fits."""
+    rest = list(range(len(perplexity)))
+    taken: list[int] = []
+    while rest:
+        best = max(rest, key=lambda i: (round(perplexity[i], 4), -i))
+        rest.remove(best)
+        more = [*taken, best]
+        if sum(lengths[i] for i in more) <= k * room and sum(least[i] for i in more) <= room:
+            taken = more
+    if not taken:
+        small = [i for i in range(len(perplexity)) if least[i] <= room]
+        taken = small and [max(small, key=lambda i: (round(perplexity[i], 4), -i))]
+    return sorted(taken)
+
+
+Prompt = Sequence[str]
+"""A prompt as a list of words."""
+
+
+def itpc_exact(
+    windows: Sequence[Prompt],
+    costs: Sequence[Sequence[int]],
+    droppable: Sequence[Sequence[bool]],
+    rate: float,
+    surprise: Callable[[Prompt, Prompt], Sequence[float]],
+) -> list[list[bool]]:
+    """Say LLMLingua's second stage, re-reading the words that were kept before each window.
+
+    ``surprise(kept, window)`` gives each word's nats after the kept words and the raw ones before
+    it in its window.  Returns which words are kept.
+    """
+    kept: list[str] = []
+    out: list[list[bool]] = []
+    left = 0.0
+    for words, prices, free in zip(windows, costs, droppable, strict=True):
+        keep, left = _itpc_step(surprise(kept, words), prices, free, rate, left)
+        kept += [word for word, stays in zip(words, keep, strict=True) if stays]
+        out.append(keep)
+    return out
+
+
+def itpc_gather(
+    windows: Sequence[Prompt],
+    costs: Sequence[Sequence[int]],
+    droppable: Sequence[Sequence[bool]],
+    rate: float,
+    surprise: Callable[[Sequence[Prompt], Sequence[Sequence[bool]], Prompt], Sequence[float]],
+) -> list[list[bool]]:
+    """Say LLMLingua's second stage, going on from the states of the raw windows at kept words.
+
+    ``surprise(read, kept, window)`` gives each word's nats after the windows read so far, of whose
+    states those of the kept words are left.  Returns which words are kept.
+    """
+    out: list[list[bool]] = []
+    left = 0.0
+    for j, (words, prices, free) in enumerate(zip(windows, costs, droppable, strict=True)):
+        nats = surprise(windows[:j], out, words)
+        keep, left = _itpc_step(nats, prices, free, rate, left)
+        out.append(keep)
+    return out
+
+
+def _itpc_step(
+    nats: Sequence[float], costs: Sequence[int], free: Sequence[bool], rate: float, left: float
+) -> tuple[list[bool], float]:
+    """Keep a window's most surprising words; return what is carried to the next window."""
+    keep = [not may_go for may_go in free]
+    if not any(free) or rate >= 1:
+        return [True] * len(nats), left
+    budget = rate * sum(cost for cost, may_go in zip(costs, free, strict=True) if may_go) + left
+    order = sorted(range(len(nats)), key=lambda i: (-round(nats[i], 4), i))
+    for i in order:
+        if free[i] and costs[i] <= budget + 1e-9:
+            keep[i] = True
+            budget -= costs[i]
+    return keep, budget

@@ -128,7 +128,6 @@ _SCOPE_INSIDE = re.compile(
     r"\b[\w]+n['’]t\b|\b[nN]['’]\w|[不没沒無无非未勿莫别別仅僅只除]|ない|なく|なか|ません|않|없|못하|ไม่",
     re.IGNORECASE,
 )
-_EDGES = re.compile(r"^\W+|\W+$")
 
 
 def read_words(text: str, within: Span | None = None) -> tuple[Word, ...]:
@@ -146,7 +145,7 @@ def read_words(text: str, within: Span | None = None) -> tuple[Word, ...]:
     spans = list(_joined(text, _cut(text, stretch), Protection(shifted)))
     phrases = [Span(*m.span()) for m in _SCOPE_PHRASES.finditer(text, *stretch)]
     guarded, scoped = _touched(spans, shifted), _touched(spans, phrases)
-    ends = [*(span.start for span in spans[1:]), stretch.end]
+    ends = [*(span.start for span in spans), stretch.end][1:]
     return tuple(
         Word(span, Span(span.end, end), i in guarded, i in scoped or is_scope(span.of(text)))
         for i, (span, end) in enumerate(zip(spans, ends, strict=True))
@@ -159,8 +158,14 @@ def is_scope(word: str) -> bool:
     >>> [is_scope(word) for word in ("Unless", "didn't", "n'est", "note", "不")]
     [True, True, True, False, True]
     """
-    parts = (_EDGES.sub("", part).casefold() for part in word.split())
+    parts = (_bare(part).casefold() for part in word.split())
     return any(part in _SCOPE for part in parts) or _SCOPE_INSIDE.search(word) is not None
+
+
+def _bare(word: str) -> str:
+    """Return a word without the punctuation around it; vowel signs are no punctuation."""
+    inside = [i for i, c in enumerate(word) if c.isalnum() or unicodedata.category(c)[0] == "M"]
+    return word[inside[0] : inside[-1] + 1] if inside else ""
 
 
 def _cut(text: str, stretch: Span) -> Iterator[Span]:
@@ -196,7 +201,7 @@ def _belongs(text: str, word: Span, following: Span, protection: Protection) -> 
     if _GROUP_AFTER.match(text, *following):
         return _GROUP.search(text, *word) is not None
     last = word.of(text).rsplit(None, 1)[-1]
-    return _is_number_word(last) and _is_number_word(_EDGES.sub("", following.of(text)))
+    return _is_number_word(last) and _is_number_word(_bare(following.of(text)))
 
 
 def _extends(character: str) -> bool:
