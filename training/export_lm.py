@@ -45,6 +45,13 @@ SHAPE = (
     "eos_token_id",
 )
 CARD = Path(__file__).parent / "model_card.md"
+SHORT = """It knows common words, spelling, the turns of English and the look of code.
+It knows few facts.
+Rare words, names and numbers are rated by their spelling more than by what the text says.
+The same command on a GPU improves it in place: `training/README.md`.
+"""
+"""What is said of a model that saw less than half of that."""
+
 LICENCES = {
     "pd": "public domain",
     "mit": "MIT",
@@ -194,6 +201,7 @@ def written_card(
         throughput=last["tokens_per_s"],
         steps=last["step"],
         plan=plan,
+        verdict=SHORT if last["tokens"] < 10 * (inner + table) else "",
         mean=last["valid_nats_mean"],
         sources=rows,
         measured=measured[0]["tokens"],

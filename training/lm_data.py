@@ -118,6 +118,7 @@ class Blocks:
     bos: int
     length: int  # tokens predicted per block
     seed: int
+    _epoch: dict[int, NDArray[np.int64]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def tokens(self) -> int:
@@ -130,16 +131,27 @@ class Blocks:
         Every epoch cuts the parts at another phase and shuffles the blocks anew; a batch that
         would cross the end of an epoch starts the next.
         """
-        per_epoch = self._starts(0)
-        steps = max(1, len(per_epoch) // size)
+        steps = max(1, len(self._shuffled(0)) // size)
         epoch, within = divmod(step, steps)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(per_epoch))
-        chosen = np.resize(order[within * size : (within + 1) * size], size)
-        starts = self._starts(epoch)[chosen]
-        return np.stack([self._block(part, start) for part, start in starts])
+        rows = self._shuffled(epoch)
+        chosen = np.arange(within * size, (within + 1) * size) % len(rows)
+        return np.stack([self._block(part, start) for part, start in rows[chosen]])
+
+    def _shuffled(self, epoch: int) -> NDArray[np.int64]:
+        """List every block of an epoch in its order: (n, 2), part and first token.
+
+        The first epoch, whose size the steps are counted by, is kept, and so is the latest.
+        """
+        if epoch not in self._epoch:
+            for old in self._epoch.keys() - {0}:
+                del self._epoch[old]
+            starts = self._starts(epoch)
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(starts))
+            self._epoch[epoch] = starts[order]
+        return self._epoch[epoch]
 
     def _starts(self, epoch: int) -> NDArray[np.int64]:
-        """List every block of an epoch: (n, 2), part and first token."""
+        """List the blocks of an epoch as they lie: (n, 2)."""
         phase = int(np.random.default_rng([self.seed, epoch, 1]).integers(self.length))
         rows = [
             np.stack([np.full(count, number), phase + np.arange(count) * self.length], axis=1)

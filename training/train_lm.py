@@ -42,7 +42,7 @@ SIZES = {
 """About 6 and 20 million parameters besides the embedding."""
 
 HEAD = 64  # width of an attention head
-CHUNK = 256  # positions whose logits exist at once
+CHUNK = {"cpu": 256, "cuda": 8192}  # positions whose logits exist at once
 HELD_TOKENS = {"brief": 1024, "full": 16_384}  # per source
 
 
@@ -174,17 +174,21 @@ class ChunkedLoss(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
         """Return the loss: states (n, d), table (vocabulary, d), targets (n,)."""
         d_states, d_table = torch.empty_like(states), torch.zeros_like(table, dtype=torch.float32)
-        loss, n = torch.zeros((), device=states.device), len(states)
+        loss, n, chunk = (
+            torch.zeros((), device=states.device),
+            len(states),
+            CHUNK[states.device.type],
+        )
         weights = table.to(states.dtype)
-        for start in range(0, n, CHUNK):
-            rows, wanted = states[start : start + CHUNK], targets[start : start + CHUNK, None]
+        for start in range(0, n, chunk):
+            rows, wanted = states[start : start + chunk], targets[start : start + chunk, None]
             logits = (rows @ weights.T).float()  # (chunk, vocabulary)
             total = torch.logsumexp(logits, dim=1, keepdim=True)
             loss += (total - logits.gather(1, wanted)).sum()
             slope = logits.sub_(total).exp_()
             slope.scatter_add_(1, wanted, torch.full_like(total, -1.0))
             slope = slope.to(states.dtype)
-            d_states[start : start + CHUNK] = slope @ weights
+            d_states[start : start + chunk] = slope @ weights
             d_table += slope.T @ rows
         ctx.save_for_backward(d_states.div_(n), d_table.div_(n))
         return loss / n
