@@ -8,6 +8,7 @@ instruction, or, in a message that holds no context at all, the question.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -43,6 +44,7 @@ RULES = {
 }
 """Every rule, with what it means; docs/tagging.md lists them all."""
 
+_FACT = re.compile(r"\d|[a-zа-яё,;] [A-ZÀ-ÞА-ЯЁ][a-zà-ÿа-яё]|[\u0590-\u1fff\u2e80-\uffdc]")
 _DATA = frozenset({Kind.JSON, Kind.TABLE, Kind.LOG, Kind.CODE})
 _STRONG = frozenset({Voice.QUESTION, Voice.COMMAND})
 _LEAST = 200  # characters of unannounced passages that count as context beside a question
@@ -306,7 +308,8 @@ def _loose_ask(draft: Draft, index: int, ends: frozenset[int]) -> Decision | Non
         return None
     if block.intro:
         return Decision(_INSTRUCTION, "introduction")
-    if index > 0 and draft.blocks[index - 1].heading and heard.size > _BURIED:
+    under_heading = index > 0 and draft.blocks[index - 1].heading
+    if under_heading and heard.size > _BURIED / 2 and not heard.asks:
         return None  # the text of a titled section
     if heard.voice is Voice.QUESTION and (index in ends or heard.asks):
         return Decision(_QUESTION, "ask")
@@ -579,14 +582,20 @@ def _is_document(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
         for voice in (Voice.PASSAGE, Voice.PERSONAL)
     }
     listed = sum(sizes[i] for i in run if draft.blocks[i].kind is Kind.LIST)
-    addressed = sum(sizes[i] for i in run if draft.heard(i).addressed and draft.heard(i).directed)
+    addressed = sum(
+        sizes[i]
+        for i in run
+        if draft.heard(i).addressed and draft.heard(i).directed and sizes[i] <= _LEAST_PERSONAL
+    )
     if addressed > 0.5 * total:
         return False
     if draft.instructs() and (draft.system or of[Voice.PASSAGE] - listed < 0.8 * total):
         return False
     if draft.system:
         passages = of[Voice.PASSAGE] - listed
-        return asked.any and total >= _LEAST_SYSTEM and passages >= 0.6 * total
+        facts = sum(sizes[i] for i in run if _names_facts(draft, i))
+        told = min(passages - 0.6 * total, facts - 0.5 * total)  # how things are, not are to be
+        return asked.any and total >= _LEAST_SYSTEM and told >= 0
     spoken = of[Voice.PASSAGE] + of[Voice.PERSONAL]
     if (asked.points and spoken >= 0.4 * total) or (
         asked.cue and of[Voice.PASSAGE] - listed >= 0.6 * total
@@ -597,6 +606,12 @@ def _is_document(draft: Draft, run: Sequence[int], asked: _Asked) -> bool:
     if not asked.comprehends or of[Voice.PASSAGE] - listed < least * total:
         return False
     return total >= (_LEAST_PERSONAL if personal else _LEAST)
+
+
+def _names_facts(draft: Draft, index: int) -> bool:
+    """Tell whether a paragraph holds a number or a name, as far as its script shows names."""
+    block = draft.blocks[index]
+    return _FACT.search(draft.text, block.start, min(block.end, block.start + 2000)) is not None
 
 
 def _rest(draft: Draft) -> None:

@@ -22,6 +22,7 @@ _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _TOKEN = re.compile(r"\w+")
 _CLAUSE = re.compile(r"[,،，][ \t]*(?:then |please )?([^\W\d_]+)")
 _START = re.compile(r"[.!?][ \t\n]+(?:Please |Then )?([^\W\d_]+)(?! (?:of|is|was|are|were)\b)")
+_ASKED = re.compile(r"\?[\"”)]?\s+[A-Z]")  # a question, and then another sentence
 _SENTENCE = re.compile(r"[.!?](?=\s|$)|[。！？।]")
 _CLOSERS = "\"'”’»)]*_` \t\r\n"
 _OPENERS = "\u200e\u200f\"'“‘«([*_`¿¡>-•+ \t\ufeff"
@@ -174,7 +175,8 @@ def _voice(speech: _Speech) -> Voice:  # noqa: PLR0911 - a decision list: the fi
         return Voice.QUESTION
     if size <= 160 and not stopped and _wonders(speech.opening[:1], speech.body):
         return Voice.QUESTION
-    if size <= 400 and "?" in speech.body and not words.WH.isdisjoint(speech.opening[:1]):
+    asked_first = size <= 400 and _ASKED.search(speech.body) is not None
+    if asked_first and not words.WH.isdisjoint(speech.opening[:1]):
         return Voice.QUESTION
     if speech.strong and (size <= 600 or (speech.commands and size <= 1500)):
         return Voice.COMMAND
