@@ -1,0 +1,443 @@
+"""LLMLingua: equal to its slow twins, exact in its budgets, and none of the reference's defects."""
+
+import re
+from itertools import pairwise
+
+import pytest
+from driving import (
+    ENCODING,
+    Notes,
+    Run,
+    assistant,
+    drive,
+    examples,
+    is_subsequence,
+    passages,
+    policy,
+    turn,
+    user,
+)
+from fake_lm import FakeLM, LmAnswers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.compress import reference
+from proxy.compress.layout import read_material
+from proxy.compress.llmlingua import (
+    Lengths,
+    Reading,
+    Shares,
+    choose_documents,
+    choose_whole,
+    cut_windows,
+    first_shares,
+    read_in_windows,
+    second_shares,
+)
+from proxy.compress.ports import Scores
+from proxy.compress.words import read_wording
+from proxy.policy.schema import LLMLingua
+from proxy.types import Component, Reason
+
+METHOD = LLMLingua(name="llmlingua")
+VARIANTS = ["gather", "exact"]
+
+
+def choices(rate=0.5, method=None, **more):
+    method = {"name": "llmlingua", "window": 30, **(method or {})}
+    targets = {"context": {"rate": rate}} if isinstance(rate, float) else rate
+    return policy(method=method, components=targets, recall={"share": 0}, **more)
+
+
+def compressed(text, policy, lm=None, *, system=None, question="\n\nWhat happened?"):
+    head = [{"role": "system", "content": system}] if system else []
+    return Run([*head, user(text + question)], policy, answers=LmAnswers(lm or FakeLM()))
+
+
+def words_of(text):
+    return re.findall(r"\w+", text)
+
+
+# -- slow twins ---------------------------------------------------------------------------------
+
+VOCABULARY = ["the", "cat", "sat", "on", "mats", "harbour", "not", "lit", "ferry", "of", "a"]
+
+
+@st.composite
+def plain(draw):
+    """Words with single blanks between them, a window, a rate, and which may be dropped."""
+    words = draw(st.lists(st.sampled_from(VOCABULARY), min_size=1, max_size=60))
+    window = draw(st.sampled_from([8, 13, 30]))
+    fixed = draw(st.sets(st.integers(0, len(words) - 1), max_size=5))
+    return words, window, draw(st.sampled_from([0.0, 0.2, 0.5, 0.77])), fixed
+
+
+def read(words, window, rate, fixed, *, exact):
+    """The fast routine on one unit of plain words: which are kept, window by window."""
+    text = " ".join(words)
+    material = read_material(turn(text), policy(), ENCODING)
+    wording = read_wording(material, ENCODING)
+    windows = cut_windows(wording, range(len(material.units)), window)
+    droppable = set(range(len(words))) - fixed
+    reading = Reading(wording, droppable, {Component.CONTEXT: rate}, exact)
+    lm = FakeLM()
+    drive(
+        read_in_windows(reading, windows),
+        lambda asked: Scores(passages=tuple(lm.rate(passage) for passage in asked.passages)),
+    )
+    return wording, windows, reading.kept
+
+
+def split(values, windows):
+    return [[values[i] for i in one.words] for one in windows]
+
+
+def states_of(read_words, kept, lm):
+    """The state of the last kept word, of words read with what stood before them."""
+    _, states = lm.read(" ".join(read_words))
+    return [state for state, stays in zip(states, kept, strict=True) if stays]
+
+
+@examples(120)
+@given(plain())
+def test_the_exact_variant_equals_its_slow_twin(case):
+    words, _, rate, fixed = case
+    wording, windows, kept = read(*case, exact=True)
+    lm = FakeLM()
+
+    def surprise(before, window):
+        blank = " " if opened else ""
+        opened.append(window)
+        state = lm.read("".join(before_text(before)))[1][-1] if before else ()
+        return lm.read(blank + " ".join(window), state)[0]
+
+    def before_text(before):
+        return [w if i == 0 and first_kept else f" {w}" for i, w in enumerate(before)]
+
+    opened = []
+    first_kept = 0 in kept
+    twin = reference.itpc_exact(
+        split(words, windows),
+        split(wording.costs, windows),
+        split([i not in fixed for i in range(len(words))], windows),
+        rate,
+        surprise,
+    )
+    assert [i in kept for i in range(len(words))] == [stays for one in twin for stays in one]
+
+
+@examples(120)
+@given(plain())
+def test_the_gathering_variant_equals_its_slow_twin(case):
+    words, _, rate, fixed = case
+    wording, windows, kept = read(*case, exact=False)
+    lm = FakeLM()
+
+    def surprise(before, stays, window):
+        state = ()
+        for number, (raw, keep) in enumerate(zip(before, stays, strict=True)):
+            _, states = lm.read(" " * bool(number) + " ".join(raw), state)
+            state = [state, *(s for s, k in zip(states, keep, strict=True) if k)][-1]
+        return lm.read(" " * bool(before) + " ".join(window), state)[0]
+
+    twin = reference.itpc_gather(
+        split(words, windows),
+        split(wording.costs, windows),
+        split([i not in fixed for i in range(len(words))], windows),
+        rate,
+        surprise,
+    )
+    assert [i in kept for i in range(len(words))] == [stays for one in twin for stays in one]
+
+
+def test_the_variants_differ_where_states_have_seen_dropped_words():
+    words = [VOCABULARY[i * i % 11] for i in range(60)]
+    kept = [read(words, 8, 0.5, set(), exact=exact)[2] for exact in (True, False)]
+    assert kept[0] != kept[1]
+
+
+documents = st.integers(0, 8).flatmap(
+    lambda n: st.tuples(
+        st.lists(st.integers(4, 20).map(lambda x: x / 4), min_size=n, max_size=n),
+        st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=n, max_size=n),
+        st.integers(0, 200),
+        st.sampled_from([1.0, 1.5, 2.0]),
+    )
+)
+
+
+@examples(300)
+@given(documents)
+def test_the_choice_of_documents_equals_its_slow_twin(case):
+    perplexity, sizes, room, k = case
+    lengths, least = [max(pair) for pair in sizes], [min(pair) for pair in sizes]
+    chosen = choose_documents(perplexity, lengths, least, room, k)
+    twin = reference.choose_documents(perplexity, lengths, least, room, k)
+    assert (list(chosen.taken), chosen.whole) == (twin, frozenset())
+
+
+# -- the budget controller ----------------------------------------------------------------------
+
+
+@examples(300)
+@given(
+    st.tuples(st.integers(0, 600), st.integers(1, 600), st.integers(0, 60)),
+    st.floats(0.05, 1),
+    st.floats(0, 1),
+)
+def test_the_parts_are_given_what_the_prompt_may_have(parts, tau, chosen):
+    lengths = Lengths(*parts)
+    tokens = tau * lengths.all
+    first = first_shares(tokens, lengths, METHOD)
+    kept = int(chosen * lengths.context)
+    second = second_shares(tokens, lengths, first, kept, METHOD)
+    for shares, context in ((first, lengths.context), (second, kept)):
+        total = shares.instruction + shares.context + shares.question
+        assert total <= tokens + 1e-6
+        assert -1e-9 <= shares.instruction <= lengths.instruction + 1e-9
+        assert -1e-9 <= shares.question <= lengths.question + 1e-9
+        floor = min(int(METHOD.context_floor * tau * lengths.context), context)
+        assert floor - 1e-6 <= shares.context <= context + 1e-9
+    full = lengths.instruction + lengths.question + kept
+    spent = second.instruction + second.context + second.question
+    spare = METHOD.k * first.context - kept
+    if spare >= lengths.instruction + lengths.question:
+        assert spent == pytest.approx(min(tokens, full))
+
+
+def test_what_documents_leave_goes_to_instruction_and_question():
+    lengths = Lengths(100, 800, 100)
+    first = first_shares(500, lengths, METHOD)
+    assert first == Shares(85, 325, 90)
+    assert second_shares(500, lengths, first, 610, METHOD) == Shares(100, 300, 100)
+
+
+def test_whole_documents_come_first_and_the_last_is_shortened():
+    choice = choose_whole([3.0, 9.0, 5.0, 4.0], [40, 50, 60, 10], [4, 5, 6, 1], room=70)
+    assert (choice.taken, choice.whole) == ((1, 2), frozenset({1}))
+    choice = choose_whole([3.0, 9.0], [40, 50], [4, 45], room=44)
+    assert (choice.taken, choice.whole) == ((0,), frozenset({0}))
+
+
+# -- Shows --------------------------------------------------------------------------------------
+
+RARE = [f"rare{'abcdefghi'[i]}" for i in range(9)]
+
+
+def test_rare_words_are_kept_and_those_before_them_are_not():
+    """The reference keeps 0 of the nine, and the nine words before them."""
+    words = []
+    for i in range(1000):
+        words += ["plain"] if (i + 50) % 111 else ["leads", RARE[len(words) // 112]]
+    lm = FakeLM({"plain": 0.1, "leads": 0.05} | dict.fromkeys(RARE, 9.0))
+    for variant in VARIANTS:
+        run = compressed(" ".join(words), choices(0.05, {"variant": variant, "window": 100}), lm)
+        kept = run.text(0).split("\n\n")[0].split()
+        assert sum(word in RARE for word in kept) in {8, 9}
+        assert "leads" not in kept
+
+
+def halves():
+    names = [f"x{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(200)]
+    return ["plain"] * 200 + names, FakeLM({"plain": 0.05} | dict.fromkeys(names, 5.0))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_predictable_half_does_not_vanish(variant):
+    """Rate .5 is .5 less one word at most, and in each window (the reference: .2455)."""
+    words, lm = halves()
+    run = compressed(" ".join(words), choices(0.5, {"variant": variant, "window": 50}), lm)
+    count = run.outcome.components[Component.CONTEXT]
+    longest = max(ENCODING.count(f" {word}") for word in words)
+    assert 0 <= count.before // 2 - count.after < longest
+    kept = run.text(0).split()
+    assert 80 <= kept.count("plain") <= 120
+
+
+@pytest.mark.parametrize("words", [20, 60, 300])
+def test_a_short_prompt_and_a_last_window_are_compressed_like_others(words):
+    """300 tokens at .2 give .2 (the reference: .47)."""
+    text = " ".join(f"{VOCABULARY[i * i % 11]}" for i in range(words))
+    run = compressed(text, choices(0.2, {"window": 200}))
+    count = run.outcome.components[Component.CONTEXT]
+    assert 0.2 * count.before - 3 <= count.after <= 0.2 * count.before
+
+
+@pytest.mark.parametrize("length", [0, 200, 400, 500])
+@pytest.mark.parametrize("budget", ["context", "prompt"])
+def test_a_long_instruction_does_not_starve_the_context(length, budget):
+    system = " ".join(["Answer", "from", "the", "passages"] * (length // 4)) or None
+    text = " ".join(VOCABULARY[i * i % 11] for i in range(300))
+    run = compressed(text, choices(0.3, {"budget": budget}), system=system)
+    counts = run.outcome.components
+    context = counts[Component.CONTEXT]
+    share = 0.3 if budget == "context" else 0.15
+    assert context.after >= share * context.before - 3
+    total = sum(count.after for count in counts.values())
+    if budget == "prompt":
+        assert total <= 0.3 * sum(count.before for count in counts.values())
+    else:
+        assert counts[Component.INSTRUCTION].saved == counts[Component.QUESTION].saved == 0
+
+
+@pytest.mark.parametrize(
+    ("system", "demos", "rate"),
+    [
+        (400, 3, 0.1),
+        (400, 1, 0.05),
+        (0, 1, 0.02),
+        (900, 2, 0.5),
+        (100, 8, 0.01),
+        (30, 8, 0.9),
+        (0, 8, 0.3),
+        (2000, 1, 0.3),
+    ],
+)
+def test_any_lengths_and_rate_end_in_the_budget_or_the_named_outcome(system, demos, rate):
+    facts = ["The ferry sails at noon unless it rains, and never before 7:15."] * demos
+    instruction = " ".join(["Answer briefly"] * (system // 2)) or None
+    for budget in ("context", "prompt"):
+        run = compressed(passages(*facts), choices(rate, {"budget": budget}), system=instruction)
+        counts = run.outcome.components
+        parts = Component if budget == "prompt" else [Component.CONTEXT]
+        before = sum(counts[part].before for part in parts)
+        after = sum(counts[part].after for part in parts)
+        named = {Reason.BUDGET_INFEASIBLE, Reason.FORCED_OVER_BUDGET} & {*run.reasons.values()}
+        assert after <= rate * before or named
+        if Reason.BUDGET_INFEASIBLE in named:
+            assert run.sent == run.request.raw
+
+
+PROMPT = """\
+Question: Ada has 3 boxes of 12 pens and gives 7 away. How many pens are left?
+Let's think step by step. 3 boxes hold 3 * 12 = 36 pens. She gives 7 away, 36 - 7 = 29.
+The answer is 29
+
+Question: A train of 8 cars carries $1,250 of coal per car. What is the coal worth?
+Let's think step by step. There are 8 cars of $1,250 each. 8 * 1,250 = 10,000 dollars.
+The answer is 10000
+
+Question: Tom reads 2.5 pages a minute for 40 minutes. How many pages does he read?
+Let's think step by step. He reads 2.5 pages each minute. 40 * 2.5 = 100 pages.
+The answer is 100"""
+DEMOS = PROMPT.split("\n\n")
+
+
+@pytest.mark.parametrize(("target", "whole"), [(150, 2), (90, 1), (40, 0)])
+def test_whole_demonstrations_first_and_numbers_are_never_altered(target, whole):
+    question = "\n\nQuestion: Bo has 5 apples and eats 2. How many are left?"
+    method = {"shorten": "last"}
+    run = compressed(
+        PROMPT, choices({"context": {"target_tokens": target}}, method), question=question
+    )
+    left = run.text(0)
+    count = run.outcome.components[Component.CONTEXT]
+    assert target - 4 <= count.after <= target
+    assert sum(demo in left for demo in DEMOS) == whole
+    assert set(re.findall(r"[\d.,$]*\d", left)) <= set(re.findall(r"[\d.,$]*\d", PROMPT + question))
+
+
+# -- laws ---------------------------------------------------------------------------------------
+
+FACTS = st.lists(
+    st.sampled_from(
+        [
+            "The lighthouse at Skagen was lit in 1858 by Captain Holm.",
+            "The bakery sells rye bread for $4.50 on Mondays only.",
+            "Der Bahnhof von Ulm wurde nicht 1850 am Fluss eröffnet.",
+            "वह नदी उत्तर में बहती है और गहरी नहीं है।",
+            "京都的寺庙不是建于1397年。",
+            "See https://example.com/a.b?c=1 and “One. Two.” for 🌧️.",
+        ]
+    ),
+    min_size=1,
+    max_size=5,
+)
+METHODS = st.fixed_dictionaries(
+    {
+        "variant": st.sampled_from(VARIANTS),
+        "budget": st.sampled_from(["context", "prompt"]),
+        "shorten": st.sampled_from(["all", "last"]),
+        "keep_protected": st.booleans(),
+    }
+)
+
+
+@examples(60)
+@given(FACTS, METHODS, st.sampled_from([0.15, 0.4, 0.6, 0.9]))
+def test_what_is_kept_is_the_callers_own_within_the_budget(facts, method, rate):
+    text = passages(*facts)
+    run = compressed(text, choices(rate, method), system="Answer from the passages below.")
+    before, left = text, run.text(1)
+    assert is_subsequence(left, before + "\n\nWhat happened?")
+    for piece in re.findall(r"[A-Za-z0-9$][\w.,:/?=$]*", left):
+        assert piece.rstrip(".,:?") in before + "What happened?"
+    counts = run.outcome.components
+    if method["budget"] == "context":
+        count = counts[Component.CONTEXT]
+        assert count.after <= rate * count.before or run.reasons
+        assert counts[Component.INSTRUCTION].saved == counts[Component.QUESTION].saved == 0
+    assert run.outcome.tokens_after <= run.outcome.tokens_before
+
+
+@examples(25)
+@given(st.lists(FACTS, min_size=2, max_size=3), METHODS)
+def test_a_turn_does_not_depend_on_later_ones(parts, method):
+    messages = []
+    sent = []
+    for facts in parts:
+        messages.append(user(passages(*facts) + "\n\nWhat happened?"))
+        run = Run(messages, choices(0.5, method), answers=LmAnswers())
+        sent.append([run.text(i) for i in range(0, len(messages), 2)])
+        messages.append(assistant("It did."))
+    for earlier, later in pairwise(sent):
+        assert later[: len(earlier)] == earlier
+
+
+def test_negations_of_what_is_kept_stay():
+    text = " ".join(["the ferry must not sail before noon unless it rains"] * 20)
+    lm = FakeLM({"not": 0.0, "before": 0.0, "unless": 0.0, "must": 0.0})
+    left = compressed(text, choices(0.7), lm).text(0)
+    for word in ("must", "not", "before", "unless"):
+        assert left.count(word) == 20
+
+
+def test_code_and_data_lose_no_word():
+    code = "```python\ndef add(a, b):\n    return a + b\n```"
+    text = passages("The pier is long.", "The pier is old.", "The pier is red.") + f"\n\n{code}"
+    left = compressed(text, choices(0.6)).text(0)
+    assert code in left or "def" not in left
+
+
+def test_text_that_the_model_cannot_judge_loses_no_word():
+    text = "\n\n".join(["Plain words about the harbour at night."] * 6 + ["x&=~(1<<3)|@[{%^}]"] * 2)
+    left = compressed(text, choices(0.5)).text(0)
+    assert set(re.findall(r"\S*[&~|@]\S*", left)) <= {"x&=~(1<<3)|@[{%^}]"}
+
+
+def test_a_whole_text_ask_passes_through():
+    text = passages("The pier is long.", "The pier is old.")
+    run = compressed(
+        text, choices(0.5, whole_text="safe"), question="\n\nTranslate all of this into German."
+    )
+    assert run.reasons == {0: Reason.WHOLE_TEXT}
+
+
+def test_a_turn_without_a_question_is_compressed_all_the_same():
+    text = passages(*["The lighthouse at Skagen was lit by Captain Holm."] * 4)
+    messages = [user("What is in it?"), assistant("Send it."), {"role": "user", "content": text}]
+    run = Run(messages, choices(0.5), answers=LmAnswers())
+    assert run.outcome.tokens_after < run.outcome.tokens_before
+
+
+def test_the_same_request_gives_the_same_bytes():
+    text = passages(*["The lighthouse at Skagen was lit by Captain Holm."] * 4)
+    assert compressed(text, choices(0.5)).sent == compressed(text, choices(0.5)).sent
+
+
+def test_a_turn_that_was_compressed_is_remembered():
+    memory = Notes()
+    text = passages(*["The lighthouse at Skagen was lit by Captain Holm."] * 4) + "\n\nWhat is lit?"
+    first = Run([user(text)], choices(0.5), memory=memory, answers=LmAnswers())
+    again = Run([user(text)], choices(0.5), memory=memory, answers=LmAnswers())
+    assert (again.sent, again.answers.asked) == (first.sent, [])
