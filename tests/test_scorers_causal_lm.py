@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -237,6 +239,14 @@ def test_scores_do_not_move_with_what_else_is_asked(llama_folder, precision):
     alone = found.self_information([Passage(TEXT)])[0]
     among = found.self_information([*others, Passage(TEXT), *others])[5]
     assert np.array_equal(alone.nats, among.nats)
+
+
+def test_threads_side_by_side_score_as_one(lm):
+    passages = [Passage(TEXT[i:] * 2) for i in range(24)]
+    expected = [found.nats.tobytes() for found in lm.self_information(passages)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda passage: lm.self_information([passage])[0], passages))
+    assert [one.nats.tobytes() for one in found] == expected
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 7])

@@ -203,7 +203,7 @@ class _Row:
 
 
 class CausalLM:
-    """A causal language model that rates text.  One thread at a time; parallel use needs copies."""
+    """A causal language model that rates text; any number of threads may read at once."""
 
     def __init__(
         self,
