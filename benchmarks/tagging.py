@@ -1,7 +1,7 @@
-"""How well requests are tagged, by characters.  ``LACONIC_DATA=... python -m benchmarks.tagging``.
+"""How well requests are tagged, by characters.  ``LACONIC_DATA=... python benchmarks/tagging.py``.
 
 Tables: the labelled requests of ``eval/tagging_dev``; the shapes of
-:mod:`benchmarks.tagging_shapes`; and passages with a question, in the ways that callers send them,
+``tagging_shapes.py``; and passages with a question, in the ways that callers send them,
 split exactly or not (every eighth case; all with ``--all``).  *harm* is the share of instruction
 and question characters taken for context.
 """
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.tagging_shapes import Texts, shapes
 from proxy.policy.schema import Tagging
 from proxy.tagging import turns
 from proxy.types import Address, Component, Leaf, Message, Request, Span, ToolCall, Turn
+from tagging_shapes import Texts, shapes
 
 Row = Mapping[str, Any]
 
