@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ class Fill:
     question: str
     bare: str  # a question without a question mark, lower-case
     titled: Sequence[tuple[str, str]]
-    multi: dict[str, tuple[Sequence[str], str]]
+    multi: Mapping[str, tuple[Sequence[str], str]]
 
 
 def c(text: str) -> Stretch:
