@@ -116,3 +116,11 @@ def test_the_answer_of_an_earlier_turn_stays_whole():
 def test_a_budget_that_no_unit_fits_leaves_the_text_whole_and_says_so():
     got = result("word " * 300, components={"context": {"rate": 0.5}}, min_tokens=0)
     assert (got.edits, got.reason) == ((), Reason.BUDGET_INFEASIBLE)
+
+
+def test_log_lines_that_tell_of_trouble_come_first():
+    lines = [f"10:00:{i:02d} INFO worker ran job {i}" for i in range(30)]
+    lines[17] = "10:00:17 ERROR disk quota exceeded"
+    run = Run([user("Here is our log:\n\n" + "\n".join(lines) + "\n\nWhich job ran at 10:00:03?")])
+    assert lines[17] in run.text(0)
+    assert run.outcome.reason is None

@@ -7,6 +7,7 @@ fake.  A ``CompressionError`` thrown into it ends it; the driver in ``request`` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -16,7 +17,7 @@ from proxy.compress import flat, recall
 from proxy.compress.asks import is_overview, needs_whole_text, whole_text_score
 from proxy.compress.layout import Material, Rendered, read_material, render, totals
 from proxy.compress.ports import DocumentVectors, Encoding, QuestionVectors, ScoreRequest, Scores
-from proxy.compress.relevance import Relevance, rate_units
+from proxy.compress.relevance import Relevance, lifted, rate_units
 from proxy.compress.result import TurnResult, verbatim
 from proxy.compress.selection import (
     Basket,
@@ -28,13 +29,18 @@ from proxy.compress.selection import (
     with_neighbours,
 )
 from proxy.policy.schema import FlatRelevance, Policy, Target, WholeText
-from proxy.types import Component, Count, LeafEdit, Piece, Reason, Span, Turn
+from proxy.types import Component, Count, Kind, LeafEdit, Piece, Reason, Span, Turn
 
 INSTRUCTION_CHARS = 1_000
 """Characters of an instruction's head, and of its tail, that are embedded."""
 
 _MISSED = (Reason.BUDGET_INFEASIBLE, Reason.FORCED_OVER_BUDGET)
 """A target that was not met is told, whatever else happened to the turn (law 7)."""
+
+ALARM = re.compile(
+    r"\b(?:ERROR|FATAL|CRITICAL|PANIC|SEVERE|WARN(?:ING)?|[A-Z]\w*(?:Error|Exception)|Traceback)\b"
+)
+"""Marks a log line that is kept before all others."""
 
 Steps: TypeAlias = Generator[ScoreRequest, Scores, TurnResult]
 
@@ -149,9 +155,20 @@ def _select(
             return verbatim(material.before, Reason.FLAT_RELEVANCE)
         relevance = flat.central(documents)
         policy = flat.overview_policy(policy)
+    relevance = lifted(relevance, _alarms(material))
     kept, reason = _keep(replace(scene, policy=policy), material, relevance)
     rendered = render(material, kept, scene.encoding)
     return _result(material, kept, rendered, reason)
+
+
+def _alarms(material: Material) -> list[int]:
+    """Return the log lines that tell of trouble: who asks about a log asks about these."""
+    return [
+        number
+        for number, unit in enumerate(material.units)
+        if material.turn.segments[unit.segment].kind is Kind.LOG
+        and ALARM.search(material.text(number))
+    ]
 
 
 def _keep(

@@ -12,7 +12,7 @@ Spanish, 3 to 17 in other scripts, which then count by their letters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,17 @@ def rate_units(
     return Relevance(
         np.round(scores, DIGITS), np.round(similarity, DIGITS), np.round(_standing(scores), DIGITS)
     )
+
+
+def lifted(relevance: Relevance, numbers: Collection[int]) -> Relevance:
+    """Put these units before all others, in the order they had among themselves."""
+    if not numbers:
+        return relevance
+    scores, standing = relevance.scores.copy(), relevance.standing.copy()
+    chosen = list(numbers)
+    scores[chosen] += 1 + scores.max() - scores.min()
+    standing[chosen] = 1.0
+    return Relevance(scores, relevance.similarity, standing)
 
 
 def lexical_weight(question: str, tokens: int) -> float:
