@@ -8,12 +8,18 @@ title or label) likewise goes with the words of its document.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from proxy.compress.cascade import Scene
+from proxy.compress.layout import Rendered
+from proxy.compress.ports import Encoding
 from proxy.compress.words import Scores1D, Wording, fit_words, is_rigid, render_words
 from proxy.policy.schema import Target
 from proxy.types import Component, Reason
+
+Render: TypeAlias = Callable[[Wording, Collection[int], Encoding], Rendered]
+"""Makes edits of a selection of words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Company:
     """The words of one component of a turn.
 
     ``free`` compete for the budget; ``forced`` stay whatever their scores; ``others`` are the kept
-    words of the other components.
+    words of the other components; ``render`` is how a selection becomes edits.
     """
 
     scene: Scene
@@ -38,6 +44,7 @@ class Company:
     free: tuple[int, ...]
     forced: frozenset[int]
     others: frozenset[int]
+    render: Render = render_words
 
     def complete(self, kept: Collection[int]) -> frozenset[int]:
         """Add to kept words what goes with them, and what is forced."""
@@ -54,7 +61,7 @@ class Company:
     def measure(self, kept: Collection[int]) -> int:
         """Count the component's upstream tokens with these words, and what goes with them."""
         chosen = self.others | self.complete(kept)
-        return render_words(self.wording, chosen, self.scene.encoding).after[self.component]
+        return self.render(self.wording, chosen, self.scene.encoding).after[self.component]
 
     def target(self) -> int:
         """Return the tokens that the policy gives the component."""
@@ -83,21 +90,43 @@ class Company:
 
 
 def keep_components(
-    scene: Scene, wording: Wording, forced: Collection[int], fit: Callable[[Company], Kept]
+    scene: Scene,
+    wording: Wording,
+    forced: Collection[int],
+    fit: Callable[[Company], Kept],
+    render: Render = render_words,
 ) -> Kept:
     """Fit every component that has a target, one after the other."""
     kept = Kept(frozenset(range(len(wording.words))))
-    for component in Component:
-        target: Target = getattr(scene.policy.components, component.value)
-        ours = words_of(wording, component)
-        if target.keeps_all or not ours:
-            continue
-        stays = frozenset(forced).intersection(ours)
-        free = tuple(i for i in ours if i not in stays and _competes(wording, i))
-        others = kept.words.difference(ours)
-        found = fit(Company(scene, wording, component, free, stays, others))
-        kept = Kept(others | found.words, kept.reason or found.reason)
+    for component in targeted(scene, wording):
+        company = company_of(scene, wording, component, forced, kept.words)
+        found = fit(replace(company, render=render))
+        kept = Kept(company.others | found.words, kept.reason or found.reason)
     return kept
+
+
+def targeted(scene: Scene, wording: Wording) -> list[Component]:
+    """Return the components that have a target, and words."""
+    return [
+        component
+        for component in Component
+        if not getattr(scene.policy.components, component.value).keeps_all
+        and words_of(wording, component)
+    ]
+
+
+def company_of(
+    scene: Scene,
+    wording: Wording,
+    component: Component,
+    forced: Collection[int],
+    kept: frozenset[int],
+) -> Company:
+    """Gather a component's words; ``kept`` are those of the whole turn."""
+    ours = words_of(wording, component)
+    stays = frozenset(forced).intersection(ours)
+    free = tuple(i for i in ours if i not in stays and _competes(wording, i))
+    return Company(scene, wording, component, free, stays, kept.difference(ours))
 
 
 def words_of(wording: Wording, component: Component) -> list[int]:

@@ -6,15 +6,15 @@ there is one, or an instruction, an ask that needs all of the text still passes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeAlias
 
 from proxy.compress import recall
 from proxy.compress.cascade import Scene, Steps, _hear, _nothing_to_select, _with_recall
-from proxy.compress.layout import Material, read_material, totals
-from proxy.compress.ports import QuestionVectors, ScoreRequest, Scores
+from proxy.compress.layout import Material, Rendered, read_material, totals
+from proxy.compress.ports import Encoding, QuestionVectors, ScoreRequest, Scores
 from proxy.compress.result import TurnResult, verbatim
 from proxy.compress.words import Measure, Wording, render_words
 from proxy.policy.schema import WholeText
@@ -64,11 +64,15 @@ def measure_of(wording: Wording, scene: Scene, component: Component) -> Measure:
 
 
 def result_of(
-    wording: Wording, kept: frozenset[int], scene: Scene, reason: Reason | None = None
+    wording: Wording,
+    kept: frozenset[int],
+    scene: Scene,
+    reason: Reason | None = None,
+    render: Callable[[Wording, Collection[int], Encoding], Rendered] = render_words,
 ) -> TurnResult:
     """Return the result of keeping these words; units that lost any are there for recall."""
     material = wording.material
-    rendered = render_words(wording, kept, scene.encoding)
+    rendered = render(wording, kept, scene.encoding)
     if not rendered.edits:
         return verbatim(material.before, reason or Reason.NEVER_LONGER)
     edited = {edit.address for edit in rendered.edits}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from proxy.compress import cascade, llmlingua, llmlingua2
+from proxy.compress import cascade, llmlingua, llmlingua2, longllmlingua, selective_context
 from proxy.compress.cascade import Scene, Steps
 
 METHODS: Final[Mapping[str, Callable[[Scene], Steps]]] = MappingProxyType(
@@ -14,6 +14,8 @@ METHODS: Final[Mapping[str, Callable[[Scene], Steps]]] = MappingProxyType(
         "cascade": cascade.compress_turn,
         "llmlingua": llmlingua.compress_turn,
         "llmlingua2": llmlingua2.compress_turn,
+        "longllmlingua": longllmlingua.compress_turn,
+        "selective_context": selective_context.compress_turn,
     }
 )
 """Each takes a turn and what surrounds it, asks for scores, and returns the turn's result."""

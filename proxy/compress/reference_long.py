@@ -80,3 +80,60 @@ def keep_words(
         if i not in kept and count({*kept, i}) <= target:
             kept.add(i)
     return kept
+
+
+def choose_documents(
+    relevance: Sequence[float], lengths: Sequence[int], least: Sequence[int], room: float, k: float
+) -> list[int]:
+    """Say :func:`proxy.compress.longllmlingua.choose_documents`: the most relevant that is left."""
+    rest = list(range(len(relevance)))
+    taken: list[int] = []
+    while rest and sum(lengths[i] for i in taken) < k * room:
+        best = min(rest, key=lambda i: (relevance[i], i))
+        rest.remove(best)
+        if sum(least[i] for i in [*taken, best]) <= room:
+            taken.append(best)
+    return taken
+
+
+Surprise = Callable[[Sequence[str], Sequence[bool], Sequence[str]], Sequence[float]]
+"""Each word's nats in a window, given the words read before it and which of them were kept."""
+
+
+def contrast_words(
+    words: Sequence[str], size: int, rate: float, plain: Surprise, asked: Surprise
+) -> tuple[list[bool], list[float]]:
+    """Say LongLLMLingua's second stage for one document, in which every word is one token.
+
+    Returns which words are kept, and the contrast of each.
+    """
+    kept: list[bool] = []
+    contrast: list[float] = []
+    left = 0.0
+    for begin in range(0, len(words), size):
+        read, window = words[:begin], words[begin : begin + size]
+        pairs = zip(plain(read, kept, window), asked(read, kept, window), strict=True)
+        new = [round(p - a, DIGITS) for p, a in pairs]
+        budget = rate * len(window) + left
+        best = sorted(range(len(window)), key=lambda i: (-new[i], i))[: int(budget + 1e-9)]
+        left = budget - len(best)
+        kept += [i in best for i in range(len(window))]
+        contrast += new
+    return kept, contrast
+
+
+def fit_to(
+    kept: Collection[int],
+    ranked: Sequence[int],
+    count: Callable[[Collection[int]], int],
+    target: int,
+) -> set[int]:
+    """Drop the worst word while over the target; then add the best that fit, one by one."""
+    chosen = set(kept)
+    for i in reversed(ranked):
+        if i in chosen and count(chosen) > target:
+            chosen.remove(i)
+    for i in ranked:
+        if i not in chosen and count({*chosen, i}) <= target:
+            chosen.add(i)
+    return chosen
