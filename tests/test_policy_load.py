@@ -340,7 +340,8 @@ def shipped():
 
 
 def test_the_shipped_policies_are_all_there(shipped):
-    assert set(shipped.policies) == {"audit", "chat", "default", "few-shot", "off", "rag"}
+    paper = {"llmlingua2", "longllmlingua"}
+    assert set(shipped.policies) == {"audit", "chat", "default", "few-shot", "off", "rag", *paper}
     assert (shipped.routes, shipped.fallback) == ((), "default")
 
 
