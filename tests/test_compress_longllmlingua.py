@@ -160,10 +160,13 @@ def test_windows_after_the_first_are_read_after_what_was_kept():
         assert (plain.exact, asked.exact) == (exact, exact)
 
 
-def test_documents_are_read_side_by_side():
+def test_short_documents_are_read_together_and_long_ones_a_few_at_a_time():
+    short = "alpha beta gamma delta river"
+    long = " ".join([short] * 3)
     answers = LmAnswers()
-    compressed(TOWN, 0.6, answers=answers, k=4, window=400)
-    assert [len(asked.passages) for asked in answers.asked] == [8, 8]
+    text = "\n\n".join([short, *[long] * 4])
+    compressed(text, 0.9, WordCount(), answers=answers, k=4, window=8)
+    assert [len(asked.passages) for asked in answers.asked] == [10, 2, 6, 6, 2, 2]
 
 
 def test_rates_fall_with_the_rank_and_average_tau():

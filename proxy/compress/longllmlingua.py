@@ -19,7 +19,7 @@ rates average tau:
 
 in windows, the highest first, until the window's share is spent; what is left is carried on, as in
 LLMLingua.  Each document is read by itself, after the words that were kept of its earlier windows,
-so the order of documents does not sway the scores, and their windows can be read side by side.
+so the order of documents does not sway the scores, and several can be read side by side.
 In the end the turn is counted exactly: over the target, the words of least contrast go.
 
 Documents stay in the caller's order.  With ``reorder`` the most relevant comes first, against the
@@ -71,6 +71,9 @@ from proxy.types import Reason, Span
 
 RESTRICTIVE: Final = "We can get the answer to this question in the given documents."
 """What the paper adds to the question, so that a document is held to it."""
+
+SIDE_BY_SIDE: Final = 3
+"""Documents of several windows that are read at once: a reader remembers a few states only."""
 
 Asking: TypeAlias = Generator[ScoreRequest, Scores, None]
 
@@ -252,18 +255,26 @@ class Reading:
         self.contrast = np.zeros(len(self.wording.words))
 
     def read_all(self, plan: Plan, tokens: int) -> Asking:
-        """Read the documents window by window, side by side."""
+        """Read the documents window by window: short ones together, a few long ones at a time."""
         streams = [
             Stream(self._windows(document, tokens), rate)
             for document, rate in sorted(plan.rates.items())
         ]
+        short = [stream for stream in streams if len(stream.windows) == 1]
+        long = [stream for stream in streams if len(stream.windows) > 1]
+        groups = [long[i : i + SIDE_BY_SIDE] for i in range(0, len(long), SIDE_BY_SIDE)]
+        for group in (short, *groups):
+            yield from self._read(group, plan.droppable)
+
+    def _read(self, streams: list[Stream], droppable: Collection[int]) -> Asking:
+        """Read documents side by side until none has a window left."""
         while streams := [stream for stream in streams if stream.windows]:
             passages = [p for stream in streams for p in self._passages(stream)]
             scores = yield ScoreRequest(passages=tuple(passages))
             for stream, plain, asked in zip(
                 streams, scores.passages[::2], scores.passages[1::2], strict=True
             ):
-                self._keep(stream, plain, asked, plan.droppable)
+                self._keep(stream, plain, asked, droppable)
 
     def _windows(self, document: int, tokens: int) -> list[Window]:
         """Cut a document into windows; the first begins with its first word."""
