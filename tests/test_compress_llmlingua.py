@@ -197,7 +197,7 @@ def test_the_parts_are_given_what_the_prompt_may_have(parts, tau, chosen):
         assert -1e-9 <= shares.instruction <= lengths.instruction + 1e-9
         assert -1e-9 <= shares.question <= lengths.question + 1e-9
         floor = min(int(METHOD.context_floor * tau * lengths.context), context)
-        assert floor - 1e-6 <= shares.context <= context + 1e-9
+        assert floor - 1 <= shares.context <= context + 1e-9
     full = lengths.instruction + lengths.question + kept
     spent = second.instruction + second.context + second.question
     spare = METHOD.k * first.context - kept

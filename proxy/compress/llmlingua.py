@@ -336,8 +336,9 @@ class Case:
         return self.wording.material
 
     def fixed(self, component: Component) -> int:
-        """Tokens of a component with every word of the turn dropped."""
-        return measure_of(self.wording, self.scene, component)(())
+        """Tokens of a component that are in none of its words: what is never dropped."""
+        words = self.wording.of_units(self.material.selectable(component))
+        return max(0, self.material.before[component] - self.cost(words))
 
     def documents(self, component: Component) -> list[int]:
         """Return the documents of a component, in order."""
@@ -381,6 +382,21 @@ def document_texts(material: Material) -> list[str]:
     return texts
 
 
+def rigid_units(material: Material, rated: Sequence[SelfInformation]) -> frozenset[int]:
+    """Return the units that lose no word: code, data, frames, and what the LM cannot judge.
+
+    ``rated`` is of each document's text.
+    """
+    texts = document_texts(material)
+    strange = frozenset(
+        unit
+        for units, text, one in zip(material.documents, texts, rated, strict=True)
+        if not is_prose(text, one)
+        for unit in units
+    )
+    return strange.union(i for i in range(len(material.units)) if is_rigid(material, i))
+
+
 def perplexity(rated: SelfInformation) -> float:
     """exp(-(1/N) sum log p(x_i)); 1 for no tokens."""
     return float(np.exp(rated.nats.mean(dtype=np.float64))) if len(rated.nats) else 1.0
@@ -389,14 +405,7 @@ def perplexity(rated: SelfInformation) -> float:
 def _case(
     scene: Scene, method: LLMLingua, material: Material, rated: Sequence[SelfInformation]
 ) -> Case:
-    texts = document_texts(material)
-    strange = {
-        unit
-        for units, text, one in zip(material.documents, texts, rated, strict=True)
-        if not is_prose(text, one)
-        for unit in units
-    }
-    rigid = {i for i in range(len(material.units)) if i in strange or is_rigid(material, i)}
+    rigid = rigid_units(material, rated)
     wording = read_wording(material, scene.encoding, rigid.__contains__)
     droppable = frozenset(
         i

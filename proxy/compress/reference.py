@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from proxy.compress.lexical import GRAM_SHARE, K1, B
+from proxy.compress.selective_context import MOST_WORDS
+from proxy.compress.stop_words import STOP_WORDS
 
 
 def bm25(question: str, units: Sequence[str]) -> list[float]:
@@ -138,3 +140,41 @@ def _itpc_step(
             keep[i] = True
             budget -= costs[i]
     return keep, budget
+
+
+# -- Selective Context --------------------------------------------------------------------------
+
+
+def phrases(words: Sequence[str]) -> list[list[int]]:
+    """Say :func:`proxy.compress.selective_context.phrases` word by word."""
+    out: list[list[int]] = []
+    for i, word in enumerate(words):
+        before = words[i - 1] if i else ""
+        opens = _functional(word) and not _functional(before)
+        if not out or opens or len(out[-1]) == MOST_WORDS or not before[-1:].isalnum():
+            out.append([])
+        out[-1].append(i)
+    return out
+
+
+def _functional(word: str) -> bool:
+    letters = re.match(r"[^\w]*([^\W\d_]+(?:['’][^\W\d_]+)?)?", word)
+    said = letters[1] if letters and letters[1] else ""
+    return any(said.casefold() in known for known in STOP_WORDS.values())
+
+
+def selective_context(
+    groups: Sequence[Sequence[int]],
+    nats: Sequence[float],
+    count: Callable[[Sequence[int]], int],
+    target: int,
+) -> list[int]:
+    """Say Selective Context: of the units, the most informative that still fit, best first.
+
+    ``count`` gives the tokens of some words.
+    """
+    kept: list[int] = []
+    for group in sorted(groups, key=lambda group: (-sum(nats[i] for i in group), group)):
+        if count(sorted([*kept, *group])) <= target:
+            kept = sorted([*kept, *group])
+    return kept

@@ -37,6 +37,8 @@ DIGITS = 4
 """Word scores are rounded before they are compared (law 9)."""
 MAX_RECOUNTS = 8
 """Exact counts per budget of words; the last ones may only remove."""
+MARK_TOKENS = 1
+"""What the mark costs that stands where nothing is kept; the first word takes its place."""
 RIGID_KINDS = frozenset({Kind.CODE, Kind.JSON, Kind.TABLE})
 """Nothing is deleted inside a unit of these: code that lost a word does not run."""
 
@@ -430,7 +432,7 @@ def fit_words(
     """
     chosen, barred = set(kept), set[int]()
     for _ in range(MAX_RECOUNTS // 2):
-        room = target - measure(chosen)
+        room = target - measure(chosen) + (0 if chosen else MARK_TOKENS)
         if room < 0:
             gone = _worst(chosen, ranked, costs, -room)
             chosen -= gone

@@ -1,0 +1,153 @@
+"""Selective Context: the units of least self-information go, within the exact budget."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from driving import ENCODING, Run, drive, examples, is_subsequence, passages, policy, turn, user
+from fake_lm import FakeLM, LmAnswers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.compress import reference
+from proxy.compress.cascade import Past, Scene
+from proxy.compress.companions import company_of
+from proxy.compress.layout import read_material
+from proxy.compress.selective_context import compress_turn, keep_groups, phrases
+from proxy.compress.words import read_wording
+from proxy.types import Component, Reason
+
+UNITS = ["token", "phrase", "sentence"]
+
+
+def choices(unit, rate=0.5, **more):
+    method = {"name": "selective_context", "unit": unit, **more}
+    return policy(method=method, components={"context": {"rate": rate}}, recall={"share": 0})
+
+
+def compressed(text, choices, lm=None):
+    return Run([user(text + "\n\nWhat happened?")], choices, answers=LmAnswers(lm))
+
+
+VOCABULARY = st.sampled_from(
+    ["the", "cat", "sat", "mats,", "harbour", "lit.", "ferry", "of", "a", "Skagen", "was", "x-1"]
+)
+
+
+@examples(150)
+@given(st.lists(VOCABULARY, max_size=30))
+def test_phrases_equal_their_slow_twin(words):
+    assert [list(p) for p in phrases(words)] == reference.phrases(words)
+
+
+NAMES = ["sun", "cat", "dog", "red", "big", "man", "day", "sea", "ice", "car", "hat", "box"]
+
+
+def test_the_names_cost_a_token_each():
+    assert [ENCODING.count(" ".join(NAMES[:n])) for n in range(13)] == list(range(13))
+
+
+@st.composite
+def grouped(draw):
+    n = draw(st.integers(5, len(NAMES)))
+    cuts = sorted(draw(st.sets(st.integers(1, n))) | {0, n})
+    groups = [list(range(a, b)) for a, b in pairwise(cuts)]
+    nats = draw(st.lists(st.integers(0, 40).map(lambda x: x / 4), min_size=n, max_size=n))
+    return NAMES[:n], groups, nats, draw(st.sampled_from([0.2, 0.5, 0.8]))
+
+
+@examples(120)
+@given(grouped())
+def test_the_units_kept_equal_their_slow_twin(case):
+    words, groups, nats, rate = case
+    choice = choices("phrase", rate)
+    one = turn(" ".join(words))
+    wording = read_wording(read_material(one, choice, ENCODING), ENCODING)
+    scene = Scene(one, Past(), choice, ENCODING)
+    company = company_of(scene, wording, Component.CONTEXT, (), frozenset(range(len(words))))
+    found = keep_groups(company, groups, np.array(nats))
+    twin = reference.selective_context(
+        groups,
+        nats,
+        lambda kept: ENCODING.count(" ".join(words[i] for i in kept)),
+        company.target(),
+    )
+    if twin:
+        assert (sorted(found.words), found.reason) == (twin, None)
+    else:
+        assert (sorted(found.words), found.reason) == (
+            list(range(len(words))),
+            Reason.BUDGET_INFEASIBLE,
+        )
+
+
+FACTS = st.lists(
+    st.sampled_from(
+        [
+            "The lighthouse at Skagen was lit in 1858 by Captain Holm. It was not red.",
+            "The bakery sells rye bread for $4.50 on Mondays only. It is old.",
+            "Der Bahnhof von Ulm wurde nicht 1850 am Fluss eröffnet.",
+            "वह नदी उत्तर में बहती है और गहरी नहीं है।",
+            "京都的寺庙不是建于1397年。",
+            "See https://example.com/a.b?c=1 and “One. Two.” for 🌧️.",
+        ]
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@examples(60)
+@given(FACTS, st.sampled_from(UNITS), st.sampled_from([0.15, 0.4, 0.6, 0.9]), st.booleans())
+def test_what_is_kept_is_the_callers_own_within_the_budget(facts, unit, rate, keep):
+    text = passages(*facts)
+    run = compressed(text, choices(unit, rate, keep_protected=keep))
+    left = run.text(0)
+    assert is_subsequence(left, text + "\n\nWhat happened?")
+    for piece in re.findall(r"[A-Za-z0-9$][\w.,:/?=$]*", left):
+        assert piece.rstrip(".,:?") in text + "What happened?"
+    count = run.outcome.components[Component.CONTEXT]
+    assert count.after <= rate * count.before or run.reasons
+
+
+@pytest.mark.parametrize(
+    ("unit", "left"),
+    [
+        ("token", "quiet harbour sleeps deeply."),
+        ("phrase", "The quiet harbour sleeps deeply."),
+        ("sentence", "The quiet harbour sleeps deeply."),
+    ],
+)
+def test_what_tells_least_goes_first(unit, left):
+    telling = dict.fromkeys(["quiet", "harbour", "sleeps", "deeply"], 9.0)
+    lm = FakeLM(telling, most=0.5)
+    text = "The quiet harbour sleeps deeply. The same the same of it again."
+    target = {"context": {"target_tokens": ENCODING.count(left) + 2 * (unit == "sentence")}}
+    choice = policy(method={"name": "selective_context", "unit": unit}, components=target)
+    scene = Scene(turn(text), Past(), choice, ENCODING)
+    (edit,) = drive(compress_turn(scene), LmAnswers(lm)).edits
+    assert "".join(span.of(text) for span in edit.pieces) == left
+
+
+def test_a_sentence_is_kept_or_dropped_whole():
+    text = passages(*["The pier is long. The pier is not old. The pier is red."] * 4)
+    left = compressed(text, choices("sentence")).text(0)
+    for sentence in re.findall(r"The pier[^.]*\.?", left):
+        assert sentence in text
+
+
+@pytest.mark.parametrize("unit", ["token", "phrase"])
+def test_negations_of_what_is_kept_stay(unit):
+    lm = FakeLM({"not": 0.0, "unless": 0.0})
+    text = " ".join(["The ferry does not sail unless the wind drops."] * 10)
+    left = compressed(text, choices(unit, 0.6), lm).text(0)
+    for sentence in left.split("\n\n")[0].split("."):
+        assert not sentence.strip() or {"not", "unless"} <= set(sentence.split())
+
+
+@examples(20)
+@given(FACTS, st.sampled_from(UNITS))
+def test_the_form_of_a_turn_is_the_same_each_time(facts, unit):
+    text = passages(*facts)
+    assert compressed(text, choices(unit)).sent == compressed(text, choices(unit)).sent
