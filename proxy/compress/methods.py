@@ -6,12 +6,20 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from proxy.compress import cascade, llmlingua, llmlingua2, longllmlingua, selective_context
+from proxy.compress import (
+    cascade,
+    lexical_method,
+    llmlingua,
+    llmlingua2,
+    longllmlingua,
+    selective_context,
+)
 from proxy.compress.cascade import Scene, Steps
 
 METHODS: Final[Mapping[str, Callable[[Scene], Steps]]] = MappingProxyType(
     {
         "cascade": cascade.compress_turn,
+        "lexical": lexical_method.compress_turn,
         "llmlingua": llmlingua.compress_turn,
         "llmlingua2": llmlingua2.compress_turn,
         "longllmlingua": longllmlingua.compress_turn,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from proxy.compress.lexical import GRAM_SHARE, K1, B
 from proxy.compress.selective_context import MOST_WORDS
@@ -178,3 +178,17 @@ def selective_context(
         if count(sorted([*kept, *group])) <= target:
             kept = sorted([*kept, *group])
     return kept
+
+
+# -- the lexical method -------------------------------------------------------------------------
+
+
+def without_stop_words(words: Sequence[str], stops: Collection[str], kept: Collection[str]) -> str:
+    """Say the lexical method without a target, on words with a blank between them."""
+    return " ".join(w for w in words if w.casefold() not in stops or w.casefold() in kept)
+
+
+def squeezed(gap: str) -> str:
+    """Say :func:`proxy.compress.lexical_method.squeezed` by substitution."""
+    gap = re.sub(r"\A[^\n]*\n(?:[^\n]*\n)+", "\n\n", gap)
+    return re.sub(r"\A[^\n]+(?=\n)", "", gap) if "\n" in gap else gap[:1]
