@@ -426,3 +426,14 @@ def test_ten_thousand_messages_are_grouped():
 def test_every_rule_is_listed_in_the_documentation():
     page = (Path(__file__).parent.parent / "docs" / "tagging.md").read_text()
     assert set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE)) == set(RULES)
+
+
+def test_a_question_within_the_text_is_not_taken_for_the_ask():
+    told = "It rained for days in the valley, and the river rose above its banks in the night. " * 4
+    thread = f"{told}\n\nDoes anybody know why the dam broke?\n\n{told}"
+    after = f"{thread}\n\nWhich river rose in the night?"
+    assert tag(("user", after))[-1].question == "Which river rose in the night?"
+    before = f"Which river rose in the night?\n\n{thread}"
+    assert tag(("user", before))[-1].question == "Which river rose in the night?"
+    commanded = tag(("user", f"{thread}\n\nSummarise this thread in two sentences."))[-1].question
+    assert commanded.endswith("Summarise this thread in two sentences.")

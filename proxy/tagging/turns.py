@@ -10,12 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from proxy.policy.schema import Tagging
 from proxy.tagging.decide import Draft, decide
 from proxy.tagging.layout import Block, read
 from proxy.tagging.words import Label
-from proxy.types import Component, Kind, Leaf, Message, Request, Segment, Span, ToolCall, Turn
+from proxy.types import (
+    Address,
+    Component,
+    Kind,
+    Leaf,
+    Message,
+    Request,
+    Segment,
+    Span,
+    ToolCall,
+    Turn,
+)
 
 _JOINT = "\n\n"  # what stands between the parts of a message while it is read
 _INSTRUCTING = frozenset({"system", "developer"})
@@ -89,25 +101,57 @@ def _hints(run: Sequence[Message], calls: Mapping[str, ToolCall]) -> tuple[str, 
 
 
 def _question(run: Sequence[Message], segments: Sequence[Segment]) -> str | None:
-    """Return the turn's last question or, where it only commands, its last command."""
-    last: list[str] = []
-    for segment in reversed(segments):
-        if segment.component is Component.QUESTION:
-            last.append(segment.text)
-        elif last and segment.text.strip():
-            break
-    if last:
-        return "".join(reversed(last)).strip() or None
-    users = {m.index for m in run if m.role == "user"}
-    tasks = [
-        s.text.strip()
-        for s in segments
-        if s.component is Component.INSTRUCTION
-        and s.address.message in users
-        and s.rule in _TASK_RULES
-        and len(s.text.split()) > 2
+    """Return the turn's last question or, where it only commands, its last command.
+
+    A question with context on both sides of it may be one that the text asks: a command at either
+    end is then part of the ask.
+    """
+    asks = list(_asks(segments))
+    outer = [text for text, inner in asks if not inner]
+    if outer:
+        return outer[-1]
+    tasks = _tasks(run, segments)
+    if not asks:
+        return tasks[-1].text.strip() if tasks else None
+    ends = [task.text.strip() for task in tasks if _is_at_an_end(task, segments)]
+    return "\n".join([asks[-1][0], *ends])
+
+
+def _asks(segments: Sequence[Segment]) -> Iterator[tuple[str, bool]]:
+    """Yield the questions, adjacent segments as one, and whether each stands within context."""
+    for place, run in groupby(enumerate(segments), lambda it: _is_question(it[1])):
+        found = list(run)
+        text = "".join(segment.text for _, segment in found).strip()
+        if place and text:
+            before, after = segments[: found[0][0]], segments[found[-1][0] + 1 :]
+            leaf, rule = found[0][1].address, found[0][1].rule
+            yield text, rule == "ask" and _has_context(before, leaf) and _has_context(after, leaf)
+
+
+def _is_question(segment: Segment) -> bool:
+    return segment.component is Component.QUESTION
+
+
+def _has_context(segments: Sequence[Segment], leaf: Address) -> bool:
+    return any(s.component is Component.CONTEXT and s.address == leaf for s in segments)
+
+
+def _tasks(run: Sequence[Message], segments: Sequence[Segment]) -> list[Segment]:
+    """Return what the user's messages command."""
+    users = {message.index for message in run if message.role == "user"}
+    return [
+        segment
+        for segment in segments
+        if segment.component is Component.INSTRUCTION
+        and segment.address.message in users
+        and segment.rule in _TASK_RULES
+        and len(segment.text.split()) > 2
     ]
-    return tasks[-1] if tasks else None
+
+
+def _is_at_an_end(task: Segment, segments: Sequence[Segment]) -> bool:
+    leaf = [s for s in segments if s.address == task.address and s.text.strip()]
+    return task in (leaf[0], leaf[-1])
 
 
 def _instructions(segments: Sequence[Segment], known: dict[str, None]) -> bool:
