@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
+from proxy.compress.methods import METHODS
 from proxy.errors import PolicyError
 from proxy.policy import (
     Policy,
@@ -16,10 +18,13 @@ from proxy.policy import (
     shipped_policies,
 )
 from proxy.policy.explain import keys_table, markdown_table
+from proxy.policy.schema import METHOD_NAMES, Method
 from proxy.policy.source import read_yaml
 
 ROOT = Path(__file__).parent.parent
 DOC = (ROOT / "docs" / "policies.md").read_text()
+METHODS_DOC = (ROOT / "docs" / "methods.md").read_text()
+VARIANTS = get_args(get_args(Method)[0])
 
 
 def fences(language):
@@ -29,6 +34,26 @@ def fences(language):
 @pytest.mark.parametrize("model", [Policy, Routes, Route])
 def test_every_key_is_in_the_docs_as_the_code_has_it(model):
     assert keys_table(model) in DOC
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_method_is_in_the_docs_with_its_parameters(variant):
+    name = variant.model_fields["name"].annotation.__args__[0]
+    section = METHODS_DOC.split(f"\n## {name}\n")[1].split("\n## ")[0]
+    assert keys_table(variant, spell="method.{}".format) in section
+
+
+def test_a_method_is_named_by_policies_and_known_to_compression():
+    assert tuple(v.model_fields["name"].annotation.__args__[0] for v in VARIANTS) == METHOD_NAMES
+    assert set(METHODS) == set(METHOD_NAMES)
+
+
+def test_no_shipped_policy_rewrites():
+    policies = load_policies(shipped_policies()).policies.values()
+    assert not [policy.name for policy in policies if policy.method.rewrites]
+    rewriting = {"name": "lexical", "letters": True}, {"name": "longllmlingua", "reorder": True}
+    for method in rewriting:
+        assert Policy.model_validate({"name": "x", "method": method}).method.rewrites
 
 
 def test_the_shipped_policies_are_listed_with_their_descriptions():

@@ -338,7 +338,7 @@ def shipped():
 
 
 def test_the_shipped_policies_are_all_there(shipped):
-    paper = {"llmlingua2", "longllmlingua"}
+    paper = {"llmlingua", "llmlingua2", "longllmlingua", "selective-context", "lexical"}
     assert set(shipped.policies) == {"audit", "chat", "default", "few-shot", "off", "rag", *paper}
     assert (shipped.routes, shipped.fallback) == ((), "default")
 

@@ -191,14 +191,21 @@ class SelfInformationUnit(StrEnum):
     SENTENCE = "sentence"
 
 
-class Cascade(_Strict):
+class _Method(_Strict):
+    @property
+    def rewrites(self) -> bool:
+        """Whether it does more than leave out: the words, or their order, are not the caller's."""
+        return False
+
+
+class Cascade(_Method):
     """Units by relevance to the question: Laconic's own method."""
 
     name: Literal["cascade"] = "cascade"
     """This method's name."""
 
 
-class LLMLingua(_Strict):
+class LLMLingua(_Method):
     """Whole documents by perplexity, then words by surprisal, window by window (2310.05736)."""
 
     name: Literal["llmlingua"]
@@ -223,7 +230,7 @@ class LLMLingua(_Strict):
     """Keep numbers, URLs, quotations and the like always; else each may be dropped whole."""
 
 
-class SelectiveContext(_Strict):
+class SelectiveContext(_Method):
     """The units of least self-information are dropped (2310.06201)."""
 
     name: Literal["selective_context"]
@@ -234,7 +241,7 @@ class SelectiveContext(_Strict):
     """Keep numbers, URLs, quotations and the like always; else each may be dropped whole."""
 
 
-class Lexical(_Strict):
+class Lexical(_Method):
     """Stop words and white space; no model.  Letters and abbreviations rewrite the text."""
 
     name: Literal["lexical"]
@@ -252,11 +259,14 @@ class Lexical(_Strict):
     """Shorten runs of blanks to one, and runs of blank lines to one."""
     letters: bool = False
     """Drop vowels inside long words.  Rewrites: words are no longer the caller's."""
-    abbreviations: bool = False
-    """Write a repeated name by its initials, after a legend.  Rewrites."""
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether words lose letters."""
+        return self.letters
 
 
-class LongLLMLingua(_Strict):
+class LongLLMLingua(_Method):
     """Documents by how well they foretell the question, then words by contrast (2310.06839)."""
 
     name: Literal["longllmlingua"]
@@ -274,8 +284,13 @@ class LongLLMLingua(_Strict):
     keep_protected: bool = False
     """Keep numbers, URLs, quotations and the like always; else each may be dropped whole."""
 
+    @property
+    def rewrites(self) -> bool:
+        """Whether documents change places."""
+        return self.reorder
 
-class LLMLingua2(_Strict):
+
+class LLMLingua2(_Method):
     """Words by a token classifier, one threshold a turn (2403.12968)."""
 
     name: Literal["llmlingua2"]
@@ -316,7 +331,7 @@ class Policy(_Strict):
     mode: Mode = Mode.ON
     """``on`` compresses; ``off`` forwards untouched; ``audit`` measures and forwards untouched."""
     method: Annotated[Method, Field(json_schema_extra={"$comment": _METHOD_WANTED})] = Cascade()
-    """How to compress; each method and its parameters are in methods.md."""
+    """How to compress; each method and its parameters are in [methods.md](methods.md)."""
     components: Components = Components()
     """A target per component."""
     min_tokens: Annotated[int, Field(ge=0)] = 200
