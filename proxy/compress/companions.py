@@ -7,6 +7,7 @@ title or label) likewise goes with the words of its document.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -14,9 +15,12 @@ from typing import TypeAlias
 from proxy.compress.cascade import Scene
 from proxy.compress.layout import Rendered
 from proxy.compress.ports import Encoding
-from proxy.compress.words import Scores1D, Wording, fit_words, is_rigid, render_words
+from proxy.compress.words import Scores1D, Wording, is_rigid, render_words
 from proxy.policy.schema import Target
 from proxy.types import Component, Reason
+
+MAX_RECOUNTS = 4
+"""Exact counts per budget before the last ones, which only give back."""
 
 Render: TypeAlias = Callable[[Wording, Collection[int], Encoding], Rendered]
 """Makes edits of a selection of words."""
@@ -80,13 +84,102 @@ class Company:
             before = self.wording.material.before[self.component]
             reason = Reason.FORCED_OVER_BUDGET
             target = fixed + target * (before - fixed) // before
-        kept = fit_words(first, ranked, self.wording.costs, self.measure, target)
-        complete = self.complete(kept)
+        complete = self.complete(_fitted(Basket(self, first), ranked, target))
         return Kept(complete, reason) if complete else self.all(Reason.BUDGET_INFEASIBLE)
 
     def all(self, reason: Reason | None) -> Kept:
         """Keep everything: a budget that no word fits is named, not met with nothing (law 7)."""
         return Kept(frozenset(words_of(self.wording, self.component)), reason)
+
+
+class Basket:
+    """Words taken, and what each would cost by estimate: with what goes with it, when it is first.
+
+    The first word of a unit brings the unit's words of scope, the first of a document its frame.
+    """
+
+    def __init__(self, company: Company, first: Collection[int] = ()) -> None:
+        """Begin with what is forced, and with ``first``."""
+        self.company = company
+        self.kept: set[int] = set()
+        self._units: Counter[int] = Counter()  # unit -> words taken
+        self._documents: Counter[int] = Counter()
+        for i in company.forced:
+            self._count(i, 1)
+        for i in first:
+            self.take(i)
+
+    def price(self, number: int) -> int:
+        """Return what taking a word would cost, or what giving it back would save."""
+        words, material = self.company.wording, self.company.wording.material
+        unit = words.unit[number]
+        own = int(number in self.kept)
+        cost = words.costs[number]
+        if self._units[unit] == own:
+            scope = (i for i in words.of_unit(unit) if words.words[i].scope and i != number)
+            cost += sum(words.costs[i] for i in scope)
+        document = material.units[unit].document
+        if self._documents[document] == own and self.company.scene.policy.titles:
+            cost += sum(words.costs[i] for i in words.of_units(material.frames(document)))
+        return cost
+
+    def take(self, number: int) -> None:
+        """Take a word."""
+        self.kept.add(number)
+        self._count(number, 1)
+
+    def give_back(self, number: int) -> None:
+        """Give a word back."""
+        self.kept.remove(number)
+        self._count(number, -1)
+
+    def fill(self, ranked: Sequence[int], room: int, barred: Collection[int]) -> bool:
+        """Take what fits, best first; return whether anything did."""
+        before = len(self.kept)
+        for i in ranked:
+            if i not in self.kept and i not in barred and (price := self.price(i)) <= room:
+                self.take(i)
+                room -= price
+        return len(self.kept) > before
+
+    def shrink(self, ranked: Sequence[int], need: int) -> set[int]:
+        """Give back the worst words until ``need`` tokens are free; return them."""
+        gone: set[int] = set()
+        for i in reversed(ranked):
+            if need <= 0:
+                break
+            if i in self.kept:
+                need -= self.price(i)
+                self.give_back(i)
+                gone.add(i)
+        return gone
+
+    def _count(self, number: int, step: int) -> None:
+        unit = self.company.wording.unit[number]
+        self._units[unit] += step
+        self._documents[self.company.wording.material.units[unit].document] += step
+
+
+def _fitted(basket: Basket, ranked: Sequence[int], target: int) -> set[int]:
+    """Count exactly; give back the worst while over, take the best that fit while under.
+
+    The last recounts only give back, and at the end the next word is tried as it is.
+    """
+    measure, barred = basket.company.measure, set[int]()
+    for _ in range(MAX_RECOUNTS):
+        room = target - measure(basket.kept)
+        if room < 0:
+            barred |= basket.shrink(ranked, -room)
+        elif not basket.fill(ranked, room, barred):
+            break
+    while basket.kept and (over := measure(basket.kept) - target) > 0:
+        basket.shrink(ranked, over)
+    for i in ranked:
+        if i not in basket.kept:
+            if measure({*basket.kept, i}) <= target:
+                basket.take(i)
+            break
+    return basket.kept
 
 
 def keep_components(
@@ -147,4 +240,10 @@ def best_first(scores: Scores1D, words: Collection[int]) -> list[int]:
 
 
 def _competes(wording: Wording, number: int) -> bool:
-    return not wording.words[number].scope and not wording.is_frame(number)
+    """Whether a word is kept for its own sake; in "No, never." the words of scope are."""
+    words = wording.words
+    if wording.is_frame(number):
+        return False
+    return not words[number].scope or all(
+        words[i].scope for i in wording.of_unit(wording.unit[number])
+    )
