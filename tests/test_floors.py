@@ -63,7 +63,9 @@ def test_imports_point_down(path):
             assert there in FLOOR, f"{path}: proxy.{there} has no floor"
             below = FLOOR[there] < FLOOR[here] or there == here
             same = FLOOR[there] == FLOOR[here] == 3 and {here, there} <= {
-                "engine", "scorers", "memo"
+                "engine",
+                "scorers",
+                "memo",
             }
             beside = FLOOR[there] == FLOOR[here] and FLOOR[here] in {1, 2, 6}
             assert below or same or beside, f"{path}: imports {name}, which is not below it"
