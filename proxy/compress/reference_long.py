@@ -113,7 +113,7 @@ def contrast_words(
     for begin in range(0, len(words), size):
         read, window = words[:begin], words[begin : begin + size]
         pairs = zip(plain(read, kept, window), asked(read, kept, window), strict=True)
-        new = [round(p - a, DIGITS) for p, a in pairs]
+        new = [round(round(p, DIGITS) - round(a, DIGITS), DIGITS) for p, a in pairs]
         budget = rate * len(window) + left
         best = sorted(range(len(window)), key=lambda i: (-new[i], i))[: int(budget + 1e-9)]
         left = budget - len(best)
