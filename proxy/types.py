@@ -172,6 +172,8 @@ class Mark(StrEnum):
     RECALL_END = "\n\n"
     GAP = " "
     NEWLINE = "\n"
+    LEGEND_OPEN = " ("  # an abbreviation's legend (`lexical`, where it may rewrite)
+    LEGEND_CLOSE = ")"
 
 
 class Quote(NamedTuple):

@@ -7,6 +7,7 @@ from driving import (
     ENCODING,
     Answers,
     Run,
+    body,
     drive,
     examples,
     is_subsequence,
@@ -19,11 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.compress import reference
+from proxy.compress.abbreviations import saved_tokens
 from proxy.compress.cascade import Past, Scene
 from proxy.compress.lexical_method import compress_turn, lettered, squeezed
 from proxy.compress.stop_words import STOP_WORDS, stop_words_of
 from proxy.compress.words import is_scope
 from proxy.types import Component, Kind, Reason, Span
+from proxy.wire import leaves_of, parse_chat, render
 
 
 def choices(target=None, **more):
@@ -155,3 +158,37 @@ def test_letters_go_only_where_that_saves_tokens():
 def test_stop_words_are_no_words_of_scope():
     for language, words in STOP_WORDS.items():
         assert not [w for w in words if is_scope(w)], language
+
+
+NAMES = [
+    "United Arab Emirates",
+    "National Aeronautics and Space Administration",
+    "European Organization for Nuclear Research",
+]
+SENTENCES = st.lists(
+    st.tuples(st.sampled_from([*NAMES, "harbour"]), st.sampled_from(["", "the ", "old "])),
+    min_size=2,
+    max_size=9,
+)
+
+
+@examples(80)
+@given(SENTENCES)
+def test_abbreviations_equal_the_slow_twins(parts):
+    text = " ".join(f"He saw {article}{name} there." for name, article in parts)
+    names = [name for name in NAMES if saved_tokens(name, text.count(name), ENCODING) > 0]
+    choice = choices(stop_words=False, white_space=False, abbreviations=True)
+    scene = Scene(turn(text), Past(), choice, ENCODING)
+    result = drive(compress_turn(scene), Answers())
+    expected = reference.abbreviated(text, names)
+    assert bool(result.edits) == bool(names)
+    if names:
+        request = parse_chat(body([user(text)]))
+        assert render(result.edits[0], leaves_of(request)) == expected
+        assert result.components[Component.CONTEXT].after == ENCODING.count(expected)
+
+
+def test_initials_that_mean_something_else_are_not_used():
+    text = "The United Arab Emirates and the UAE. " + "The United Arab Emirates sent it. " * 5
+    choice = choices(stop_words=False, white_space=False, abbreviations=True)
+    assert left(text, choice) == text

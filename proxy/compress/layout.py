@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from proxy.compress.ports import Document, Encoding
 from proxy.compress.units import Layout, Unit, lay_out
 from proxy.policy.schema import Policy
-from proxy.types import Address, Component, Count, LeafEdit, Mark, Piece, Segment, Span, Turn
+from proxy.types import Address, Component, Count, LeafEdit, Mark, Piece, Quote, Segment, Span, Turn
 
 HALF_OF_A_PAIR = "example"
 """Tagging's rule for a demonstration given as chat messages: its answer stands in an assistant
@@ -185,7 +185,7 @@ class Rendered:
 def render(material: Material, kept: Collection[int], encoding: Encoding) -> Rendered:
     """Render a selection of units."""
     chosen = set(kept)
-    spans: dict[int, list[Span]] = {}
+    spans: dict[int, list[Piece]] = {}
     first = 0
     for index, layout in material.layouts.items():
         text = material.texts[material.turn.segments[index].address]
@@ -195,9 +195,11 @@ def render(material: Material, kept: Collection[int], encoding: Encoding) -> Ren
 
 
 def render_spans(
-    material: Material, kept: Mapping[int, Sequence[Span]], encoding: Encoding
+    material: Material, kept: Mapping[int, Sequence[Piece]], encoding: Encoding
 ) -> Rendered:
-    """Render the kept spans of some segments, by segment number; the others stay whole.
+    """Render what is kept of some segments, by segment number; the others stay whole.
+
+    A quote in it is of the segment's own leaf.
 
     A leaf that would not save a token stays as it was (law 6).  A leaf of which nothing is left
     becomes a mark: some providers refuse blank text.
@@ -207,13 +209,13 @@ def render_spans(
     for address, segments in _by_leaf(material.turn, material.texts):
         text = material.texts[address]
         runs = [
-            (span, segment.component)
+            (piece, segment.component)
             for index, segment in segments
-            for span in kept.get(index, (segment.span,))
+            for piece in kept.get(index, (segment.span,))
         ]
         edited = _count_runs(text, runs, encoding)
-        pieces: tuple[Piece, ...] = tuple(_merged(span for span, _ in runs))
-        if all(not span.of(text).strip() for span, _ in runs):
+        pieces: tuple[Piece, ...] = tuple(_merged(piece for piece, _ in runs))
+        if all(not _said(piece, text).strip() for piece, _ in runs):
             pieces = (Mark.ELISION,)
             edited = {**edited, segments[0][1].component: encoding.count(Mark.ELISION)}
         if sum(edited.values()) < sum(material.whole[address].values()):
@@ -254,37 +256,46 @@ def strongest(gaps: Iterable[Span], text: str) -> Span:
     return max(gaps, key=lambda gap: (gap.of(text).count("\n"), gap.end - gap.start))
 
 
-def _merged(spans: Iterable[Span]) -> Iterator[Piece]:
-    current: Span | None = None
-    for span in spans:
-        if span.start == span.end:
-            continue
-        if current is not None and current.end == span.start:
-            current = Span(current.start, span.end)
-            continue
+def _said(piece: Piece, text: str) -> str:
+    """Return the characters of a piece of the leaf whose text this is."""
+    if isinstance(piece, Mark):
+        return piece.value
+    return (piece.span if isinstance(piece, Quote) else piece).of(text)
+
+
+def _merged(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    current: Piece | None = None
+    for piece in pieces:
+        if isinstance(piece, Span):
+            if piece.start == piece.end:
+                continue
+            if isinstance(current, Span) and current.end == piece.start:
+                current = Span(current.start, piece.end)
+                continue
         if current is not None:
             yield current
-        current = span
+        current = piece
     if current is not None:
         yield current
 
 
 def _count_runs(
-    text: str, runs: Iterable[tuple[Span, Component]], encoding: Encoding
+    text: str, runs: Iterable[tuple[Piece, Component]], encoding: Encoding
 ) -> dict[Component, int]:
     """Tokens per component of the runs joined; a token belongs where its first character lies."""
     parts: list[str] = []
     boundaries = [0]
     components: list[Component] = []
-    for span, component in runs:
-        if span.start == span.end:
+    for piece, component in runs:
+        said = _said(piece, text)
+        if not said:
             continue
-        parts.append(span.of(text))
+        parts.append(said)
         if components and components[-1] is component:
-            boundaries[-1] += span.end - span.start
+            boundaries[-1] += len(said)
         else:
             components.append(component)
-            boundaries.append(boundaries[-1] + span.end - span.start)
+            boundaries.append(boundaries[-1] + len(said))
     counts = dict.fromkeys(Component, 0)
     for component, count in zip(
         components, encoding.count_by("".join(parts), boundaries), strict=True

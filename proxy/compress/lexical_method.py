@@ -6,7 +6,8 @@ that sentences still end.  Without a target everything droppable goes; with one,
 first, as far as is needed.  White space: a run of blanks becomes one, blank lines become one.
 
 ``letters`` also drops vowels inside long words, where that saves tokens (it seldom does: a
-tokenizer knows words, not consonants).  That rewrites the text, so it is off in shipped policies.
+tokenizer knows words, not consonants), and ``abbreviations`` writes a repeated name by its
+initials.  Both rewrite the text, so they are off in shipped policies.
 
 A worked example.  "The  lighthouse at the pier\n\n\nwas lit." -> "lighthouse pier\n\nlit."
 """
@@ -14,10 +15,11 @@ A worked example.  "The  lighthouse at the pier\n\n\nwas lit." -> "lighthouse pi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import TypeAlias, cast
 
+from proxy.compress.abbreviations import Place, abbreviated, find_names, is_named
 from proxy.compress.cascade import Scene, Steps
 from proxy.compress.companions import Company, Kept, keep_components
 from proxy.compress.guarded import guarded, result_of
@@ -28,7 +30,7 @@ from proxy.compress.result import TurnResult
 from proxy.compress.stop_words import stop_words_of
 from proxy.compress.words import RIGID_KINDS, Wording, fit_words, read_wording, word_spans
 from proxy.policy.schema import Lexical, Policy, Target
-from proxy.types import Component, Reason, Span
+from proxy.types import Address, Component, Piece, Reason, Span
 
 LONG_WORD = 7
 """Letters from which a word may lose its inner vowels."""
@@ -56,13 +58,35 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
     yield from ()  # no model is asked
     method = cast("Lexical", scene.policy.method)
     wording = read_wording(material, scene.encoding)
+    names = _names(wording, scene.encoding) if method.abbreviations else {}
     idle = frozenset(_stop_words(wording, method)) if method.stop_words else frozenset[int]()
-    forced = [i for i in range(len(wording.words)) if i not in idle]
-    render = renderer(method)
+    forced = [i for i in range(len(wording.words)) if i not in idle or _named(wording, i, names)]
+    render = renderer(method, names)
     kept = keep_components(
         scene, wording, forced, lambda company: _without(company, wording), render
     )
     return result_of(wording, kept.words, scene, kept.reason, render)
+
+
+Names: TypeAlias = Mapping[Address, Sequence[Place]]
+"""Per leaf, where names stand that are abbreviated."""
+
+
+def _names(wording: Wording, encoding: Encoding) -> dict[Address, list[Place]]:
+    """Find the names of each leaf, where words may be dropped."""
+    material = wording.material
+    open_spans: dict[Address, list[Span]] = {}
+    for number in material.layouts:
+        segment = material.turn.segments[number]
+        if segment.kind not in RIGID_KINDS:
+            open_spans.setdefault(segment.address, []).append(segment.span)
+    return {a: find_names(material.texts[a], spans, encoding) for a, spans in open_spans.items()}
+
+
+def _named(wording: Wording, number: int, names: Names) -> bool:
+    """Whether a word is part of a name that is abbreviated."""
+    places = names.get(wording.material.address(wording.unit[number]), ())
+    return is_named(wording.words[number].span, places)
 
 
 # -- stop words ---------------------------------------------------------------------------------
@@ -104,16 +128,20 @@ def _without(company: Company, wording: Wording) -> Kept:
 # -- rendering ----------------------------------------------------------------------------------
 
 
-def renderer(method: Lexical) -> Callable[[Wording, Collection[int], Encoding], Rendered]:
+def renderer(
+    method: Lexical, names: Names
+) -> Callable[[Wording, Collection[int], Encoding], Rendered]:
     """Return what makes edits of a selection of words, shortened as the method says."""
 
     def render(wording: Wording, kept: Collection[int], encoding: Encoding) -> Rendered:
         spans = word_spans(wording, kept)
-        shorter = {
-            number: list(_shortened(wording, number, mine, method, encoding))
-            for number, mine in spans.items()
-            if wording.material.turn.segments[number].kind not in RIGID_KINDS
-        }
+        shorter: dict[int, list[Piece]] = {}
+        for number, mine in spans.items():
+            segment = wording.material.turn.segments[number]
+            if segment.kind not in RIGID_KINDS:
+                text, places = wording.material.texts[segment.address], names.get(segment.address)
+                less = _shortened(wording, number, mine, method, encoding)
+                shorter[number] = list(abbreviated(less, text, segment.address, places or ()))
         return render_spans(wording.material, {**spans, **shorter}, encoding)
 
     return render

@@ -192,3 +192,12 @@ def squeezed(gap: str) -> str:
     """Say :func:`proxy.compress.lexical_method.squeezed` by substitution."""
     gap = re.sub(r"\A[^\n]*\n(?:[^\n]*\n)+", "\n\n", gap)
     return re.sub(r"\A[^\n]+(?=\n)", "", gap) if "\n" in gap else gap[:1]
+
+
+def abbreviated(text: str, names: Sequence[str]) -> str:
+    """Say :func:`proxy.compress.abbreviations.abbreviated` by replacing, name by name."""
+    for name in names:
+        initials = "".join(letter for letter in name if letter.isupper())
+        before, _, rest = text.partition(name)
+        text = f"{before}{name} ({initials}){rest.replace(name, initials)}"
+    return text

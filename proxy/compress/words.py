@@ -166,8 +166,16 @@ def is_scope(word: str) -> bool:
 
 def _bare(word: str) -> str:
     """Return a word without the punctuation around it; vowel signs are no punctuation."""
-    inside = [i for i, c in enumerate(word) if c.isalnum() or unicodedata.category(c)[0] == "M"]
-    return word[inside[0] : inside[-1] + 1] if inside else ""
+    start, end = 0, len(word)
+    while start < end and not _speaks(word[start]):
+        start += 1
+    while start < end and not _speaks(word[end - 1]):
+        end -= 1
+    return word[start:end]
+
+
+def _speaks(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character)[0] == "M"
 
 
 def _cut(text: str, stretch: Span) -> Iterator[Span]:
@@ -352,7 +360,7 @@ def is_prose(text: str, rated: SelfInformation) -> bool:
     Outside it (another script, base64, minified code) no word is deleted (algorithms.md, Guards).
     """
     solid = [c for c in text if not c.isspace()]
-    symbols = sum(not (c.isalnum() or unicodedata.category(c)[0] == "M") for c in solid)
+    symbols = sum(not _speaks(c) for c in solid)
     tokens = len(rated.nats)
     return (
         tokens > 0

@@ -259,11 +259,13 @@ class Lexical(_Method):
     """Shorten runs of blanks to one, and runs of blank lines to one."""
     letters: bool = False
     """Drop vowels inside long words.  Rewrites: words are no longer the caller's."""
+    abbreviations: bool = False
+    """Write a repeated name by its initials, after a legend at its first place.  Rewrites."""
 
     @property
     def rewrites(self) -> bool:
-        """Whether words lose letters."""
-        return self.letters
+        """Whether words lose letters, or names become initials."""
+        return self.letters or self.abbreviations
 
 
 class LongLLMLingua(_Method):
