@@ -37,10 +37,10 @@ def find_names(text: str, within: Sequence[Span], encoding: Encoding) -> list[Pl
     are nobody else's, and tokens are saved, the legend counted.
 
     >>> from proxy.tokens import encoding_for
-    >>> text = "The United Arab Emirates won. " * 3
+    >>> text = "The United Arab Emirates won. " * 4
     >>> places = find_names(text, [Span(0, len(text))], encoding_for("gpt-4o"))
     >>> [(place.span.start, place.first) for place in places]
-    [(4, True), (34, False), (64, False)]
+    [(4, True), (34, False), (64, False), (94, False)]
     """
     found: dict[str, list[Span]] = {}
     protection = Protection(protected_spans(text))
