@@ -132,3 +132,28 @@ def test_the_others_load_when_first_asked_and_once():
         assert drain(both.passage_steps(Passage("x"))) is reader.answer
         assert drain(both.classified_steps("x")) is classifier.answer
     assert (reader.loaded, classifier.loaded) == (1, 1)
+
+
+class Counted:
+    """A model that counts the tokens it reads on."""
+
+    def __init__(self, model):
+        self.model, self.read = model, 0
+        self.window, self.revision = model.window, model.revision
+        self.start, self.tokenise = model.start, model.tokenise
+
+    def extend(self, prefix, ids):
+        self.read += len(ids)
+        return self.model.extend(prefix, ids)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_long_history_is_not_read_again_for_every_window(model, exact):
+    counted = Counted(model)
+    reader = PassageReader(counted)
+    heard = ()
+    for n in range(40):
+        text = f"{n:02d} abcde "
+        nats(reader, Passage(text, heard, exact=exact))
+        heard = (*heard, Heard(text, (Span(0, 3),)))
+    assert counted.read < 40 * 9 * 4

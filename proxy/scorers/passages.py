@@ -63,24 +63,26 @@ class PassageReader:
         prefix, key = self._prefix(passage.heard, exact=passage.exact)
         before, nats, after = self._read_on(prefix, tokens.ids)
         if not passage.exact:
-            _remember(self._raw, _chained(key, passage.text, ()), _Read(tokens, before, after))
+            _remember(self._raw, _raw_key(key, passage), _Read(tokens, before, after))
         return nats
 
     def _prefix(self, heard: Sequence[Heard], *, exact: bool) -> tuple[Prefix, bytes]:
-        """Return the states after ``heard``, and their key."""
-        prefix, key = self._model.start(), b"exact" if exact else b"gather"
+        """Return the states after ``heard``, and their key.
+
+        Begins behind the longest run of stretches whose states are remembered.
+        """
+        keys = [b"exact" if exact else b"gather"]
         for stretch in heard:
-            raw_key = _chained(key, stretch.text, ())
-            key = _chained(key, stretch.text, stretch.kept)
-            known = self._prefixes.get(key)
-            if known is None:
-                if exact:
-                    known = self._kept(prefix, stretch)
-                else:
-                    known = self._gathered(prefix, stretch, raw_key)
-            _remember(self._prefixes, key, known)
-            prefix = known
-        return prefix, key
+            keys.append(_chained(keys[-1], stretch.text, stretch.kept))
+        done = max((n for n in range(1, len(keys)) if keys[n] in self._prefixes), default=0)
+        prefix = self._prefixes[keys[done]] if done else self._model.start()
+        for place in range(done, len(heard)):
+            if exact:
+                prefix = self._kept(prefix, heard[place])
+            else:
+                prefix = self._gathered(prefix, heard[place], _raw_key(keys[place], heard[place]))
+            _remember(self._prefixes, keys[place + 1], prefix)
+        return prefix, keys[-1]
 
     def _kept(self, prefix: Prefix, stretch: Heard) -> Prefix:
         """Read the kept text of a stretch as if nothing else had been there."""
@@ -135,6 +137,11 @@ def _chained(key: bytes, text: str, kept: Sequence[tuple[int, int]]) -> bytes:
     digest.update(text.encode("utf-8", "surrogatepass"))
     digest.update(np.array(kept, dtype="<i8").tobytes())
     return digest.digest()
+
+
+def _raw_key(before: bytes, stretch: Heard | Passage) -> bytes:
+    """Name a stretch read in whole after what ``before`` names."""
+    return _chained(before, stretch.text, ())
 
 
 def _remember(values: OrderedDict[bytes, Value], key: bytes, value: Value) -> None:
