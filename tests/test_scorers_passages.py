@@ -140,7 +140,7 @@ class Counted:
     def __init__(self, model):
         self.model, self.read = model, 0
         self.window, self.revision = model.window, model.revision
-        self.start, self.tokenise = model.start, model.tokenise
+        self.start, self.tokenise, self.steps = model.start, model.tokenise, model.steps
 
     def extend(self, prefix, ids):
         self.read += len(ids)
