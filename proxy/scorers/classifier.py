@@ -14,12 +14,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForTokenClassification
 
 from proxy.compress.ports import KeepProbabilities, Vector
 from proxy.errors import PolicyError
-from proxy.scorers.arithmetic import fp32_name, one_thread
-from proxy.scorers.hub import digest, first_line, special_ids, window
+from proxy.scorers.arithmetic import fp32_name
+from proxy.scorers.hub import digest, load_from_hub, special_ids, window
 from proxy.scorers.pooling import Ids, Steps, drain, encodable, stretches, windows
 
 _SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|[。！？｡؟।॥۔\n]")
@@ -35,19 +35,7 @@ class TokenClassifier:
 
     def __init__(self, name: str) -> None:
         """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
-        one_thread()
-        try:
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                name, trust_remote_code=False, split_special_tokens=True
-            )
-            self._model = AutoModelForTokenClassification.from_pretrained(
-                name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            ).eval()
-        except (OSError, ValueError, ImportError) as error:
-            raise PolicyError(f"scorer {name!r}: cannot be loaded: {first_line(error)}") from error
-        if not self._tokenizer.is_fast:
-            raise PolicyError(f"scorer {name!r}: its tokenizer gives no offsets, wanted a fast one")
+        config, self._tokenizer, self._model = load_from_hub(name, AutoModelForTokenClassification)
         self._label = _kept_label(name, config.id2label)
         self._head, self._tail = special_ids(self._tokenizer)
         self._unknown = self._tokenizer.unk_token_id

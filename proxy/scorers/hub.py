@@ -17,6 +17,27 @@ _PROBE: Final = "a"
 _LONGEST: Final = 512  # where a model names no limit, or an absurd one
 
 
+def load_from_hub(name: str, kind: Any) -> tuple[Any, Any, Any]:
+    """Return config, fast tokenizer and float32 model of a transformers ``Auto`` class.
+
+    Raises PolicyError where the model is missing, unreachable or unusable.
+    """
+    one_thread()
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, trust_remote_code=False, split_special_tokens=True
+        )
+        model = kind.from_pretrained(
+            name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
+        ).eval()
+    except (OSError, ValueError, ImportError) as error:
+        raise PolicyError(f"scorer {name!r}: cannot be loaded: {first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise PolicyError(f"scorer {name!r}: its tokenizer gives no offsets, wanted a fast one")
+    return config, tokenizer, model
+
+
 class HubEncoder(LateEncoder):
     """A sentence encoder from the hub or a folder, read by late pooling, in float32.
 
@@ -26,19 +47,7 @@ class HubEncoder(LateEncoder):
 
     def __init__(self, name: str) -> None:
         """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
-        one_thread()
-        try:
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False)
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                name, trust_remote_code=False, split_special_tokens=True
-            )
-            self._model = AutoModel.from_pretrained(
-                name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-            ).eval()
-        except (OSError, ValueError, ImportError) as error:
-            raise PolicyError(f"scorer {name!r}: cannot be loaded: {first_line(error)}") from error
-        if not self._tokenizer.is_fast:
-            raise PolicyError(f"scorer {name!r}: its tokenizer gives no offsets, wanted a fast one")
+        config, self._tokenizer, self._model = load_from_hub(name, AutoModel)
         if getattr(config, "is_encoder_decoder", False):
             raise PolicyError(f"scorer {name!r}: found an encoder-decoder, wanted an encoder")
         self._head, self._tail = special_ids(self._tokenizer)
