@@ -73,7 +73,7 @@ def compress_turn(scene: Scene) -> Steps:
     """Compress one turn: select from its own text, and recall from the turns before it."""
     material = read_material(scene.turn, scene.policy, scene.encoding)
     store = scene.past.store
-    idle = _nothing_to_select(material, scene.policy)
+    idle = nothing_to_select(material, scene.policy)
     question = scene.turn.question
     if question is None:
         return verbatim(material.before, Reason.NO_QUESTION if idle is None else idle)
@@ -81,7 +81,7 @@ def compress_turn(scene: Scene) -> Steps:
         return verbatim(material.before, idle)
 
     has_text = idle is None
-    asked, whole = yield from _hear(scene, question, has_text=has_text)
+    asked, whole = yield from hear(scene, question, has_text=has_text)
     if whole:
         return replace(verbatim(material.before, Reason.WHOLE_TEXT), restores=not has_text)
 
@@ -96,11 +96,11 @@ def compress_turn(scene: Scene) -> Steps:
         chosen = recall.wanted(
             store, question, asked, scores.documents[len(own) :], scene.policy.recall
         )
-        result = _with_recall(scene, result, store, chosen)
+        result = with_recall(scene, result, store, chosen)
     return result
 
 
-def _nothing_to_select(material: Material, policy: Policy) -> Reason | None:
+def nothing_to_select(material: Material, policy: Policy) -> Reason | None:
     """Return why nothing in this turn is to be selected from, or None."""
     if not any(not unit.frame for unit in material.units):
         return Reason.NO_CONTEXT
@@ -109,7 +109,7 @@ def _nothing_to_select(material: Material, policy: Policy) -> Reason | None:
     return None
 
 
-def _hear(
+def hear(
     scene: Scene, question: str, *, has_text: bool
 ) -> Generator[ScoreRequest, Scores, tuple[QuestionVectors, bool]]:
     """Embed the ask, and tell whether its answer needs the whole text.
@@ -156,9 +156,9 @@ def _select(
         relevance = flat.central(documents)
         policy = flat.overview_policy(policy)
     relevance = lifted(relevance, _alarms(material))
-    kept, reason = _keep(replace(scene, policy=policy), material, relevance)
+    kept, reason = keep_units(replace(scene, policy=policy), material, relevance)
     rendered = render(material, kept, scene.encoding)
-    return _result(material, kept, rendered, reason)
+    return units_result(material, kept, rendered, reason)
 
 
 def _alarms(material: Material) -> list[int]:
@@ -171,7 +171,7 @@ def _alarms(material: Material) -> list[int]:
     ]
 
 
-def _keep(
+def keep_units(
     scene: Scene, material: Material, relevance: Relevance
 ) -> tuple[frozenset[int], Reason | None]:
     """Select within each component; return the units kept, and why a target was missed."""
@@ -244,9 +244,10 @@ def _cache_floor(scene: Scene, material: Material, component: Component) -> int:
     return min(max(0, floor - scene.past.sent - rest), before[component])
 
 
-def _result(
+def units_result(
     material: Material, kept: frozenset[int], rendered: Rendered, reason: Reason | None
 ) -> TurnResult:
+    """Return the result of keeping these units, as rendered."""
     if not rendered.edits:
         return verbatim(material.before, reason or Reason.NEVER_LONGER)
     edited = {edit.address for edit in rendered.edits}
@@ -260,7 +261,7 @@ def _result(
 # -- recall -------------------------------------------------------------------------------------
 
 
-def _with_recall(
+def with_recall(
     scene: Scene, result: TurnResult, store: recall.Archive, chosen: frozenset[recall.UnitOf]
 ) -> TurnResult:
     """Put the recalled block at the head of the turn's first user text."""

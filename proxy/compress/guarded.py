@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from proxy.compress import recall
-from proxy.compress.cascade import Scene, Steps, _hear, _nothing_to_select, _with_recall
+from proxy.compress.cascade import Scene, Steps, hear, nothing_to_select, with_recall
 from proxy.compress.layout import Material, Rendered, read_material, totals
 from proxy.compress.ports import Encoding, QuestionVectors, ScoreRequest, Scores
 from proxy.compress.result import TurnResult, verbatim
@@ -31,13 +31,13 @@ def guarded(scene: Scene, body: Body) -> Steps:
     as under the cascade, where the policy allows recall.
     """
     material = read_material(scene.turn, scene.policy, scene.encoding)
-    idle = _nothing_to_select(material, scene.policy)
+    idle = nothing_to_select(material, scene.policy)
     store = scene.past.store
     recalling = bool(store.missing) and scene.turn.own_question and scene.policy.recall.share > 0
     asked: QuestionVectors | None = None
     ask = _ask(scene)
     if ask and (recalling or (scene.policy.whole_text is not WholeText.IGNORE and idle is None)):
-        asked, whole = yield from _hear(scene, ask, has_text=idle is None)
+        asked, whole = yield from hear(scene, ask, has_text=idle is None)
         if whole:
             restores = idle is not None and bool(store.missing)
             return replace(verbatim(material.before, Reason.WHOLE_TEXT), restores=restores)
@@ -49,7 +49,7 @@ def guarded(scene: Scene, body: Body) -> Steps:
         chosen = recall.wanted(
             store, scene.turn.question, asked, scores.documents, scene.policy.recall
         )
-        result = _with_recall(scene, result, store, chosen)
+        result = with_recall(scene, result, store, chosen)
     return result
 
 

@@ -19,7 +19,7 @@ from typing import cast
 
 import numpy as np
 
-from proxy.compress.cascade import Scene, Steps, _keep, _result
+from proxy.compress.cascade import Scene, Steps, keep_units, units_result
 from proxy.compress.companions import Company, Kept, best_first, keep_components
 from proxy.compress.guarded import guarded, result_of
 from proxy.compress.layout import Material, render
@@ -67,8 +67,8 @@ def _by_sentences(scene: Scene, material: Material, rated: Sequence[SelfInformat
         words = [Word(unit.span, unit.gap) for unit in units]
         informative[list(numbers)] = word_nats(words, one, units[0].span.start)
     none = np.zeros(len(informative))
-    kept, reason = _keep(scene, material, Relevance(informative, none, none))
-    return _result(material, kept, render(material, kept, scene.encoding), reason)
+    kept, reason = keep_units(scene, material, Relevance(informative, none, none))
+    return units_result(material, kept, render(material, kept, scene.encoding), reason)
 
 
 # -- words and phrases --------------------------------------------------------------------------
