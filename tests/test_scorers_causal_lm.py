@@ -353,3 +353,54 @@ def test_a_model_that_cannot_be_loaded_is_named_in_one_line(name, tmp_path):
         load_causal_lm(wanted)
     assert wanted in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_causal_lm()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "At the end of the day, there is nothing more to be done about it.",
+        "You can use the following command to install the package.",
+        "She looked at him for a moment and then went out of the room.",
+        "The results of the study are shown in the table below.",
+    ],
+)
+def test_the_embedded_model_is_less_surprised_by_a_phrase_than_by_its_words_shuffled(
+    embedded, text
+):
+    words = text.split()
+    np.random.default_rng(0).shuffle(words)
+    phrase, shuffled = embedded.self_information([Passage(text), Passage(" ".join(words))])
+    assert phrase.mean_nats < 0.8 * shuffled.mean_nats
+
+
+def test_the_embedded_model_expects_little_words_and_not_rare_ones(embedded):
+    text = "The transmission of the Zeppelin was of no importance to the committee."
+    found = embedded.self_information([Passage(text)])[0]
+    by_start = dict(zip(found.starts.tolist(), found.nats.tolist(), strict=True))
+    little = by_start[text.index(" of")], by_start[text.index(" the Z")]
+    assert max(little) < 3 < by_start[text.index(" transmission")]
+
+
+def test_the_embedded_model_knows_ordinary_text_by_its_band(embedded):
+    prose = (
+        "The river rises in the hills to the north of the town and flows south for about ten "
+        "miles before it meets the sea. In the winter of that year the water was so high that "
+        "the old bridge was lost, and a new one was built a little further down the valley."
+    )
+    for text, ordinary in ((prose, True), ("4fQ9x/+Zk0Wv7TqJm2" * 15, False)):
+        found = embedded.self_information([Passage(text)])[0]
+        held = embedded.bands["prose"].holds(found.mean_nats, len(text) / len(found.nats))
+        assert held is ordinary
+
+
+def test_the_embedded_model_scores_alike_in_every_precision(embedded):
+    text = "It is one of the largest cities in the country, with 2,000,000 people."
+    expected = embedded.self_information([Passage(text)])[0].nats
+    for precision in Precision:
+        other = load_causal_lm(precision=precision, device="cpu")
+        assert np.abs(other.self_information([Passage(text)])[0].nats - expected).mean() < 0.1
