@@ -24,7 +24,7 @@ from servers import (
 )
 
 from proxy.compress.ports import ScoreRequest
-from proxy.errors import DeadlineExceeded, Overloaded, ScorerFailed
+from proxy.errors import DeadlineExceeded, Overloaded, PolicyError, ScorerFailed
 from proxy.ledger import Ended
 from proxy.policy import Allow, Policy
 from proxy.types import Mode, Reason
@@ -387,6 +387,27 @@ async def test_a_method_that_gives_up_lets_the_original_through(error, reason):
         await ask(home)
         entry = await home.ledger.entry()
     assert (far.last.body, entry.reason) == (chat(), reason)
+
+
+def caused(cause):
+    failed = ScorerFailed("the model raised")
+    failed.__cause__ = cause
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (ScorerFailed("found NaN"), "found NaN"),
+        (caused(PolicyError("classifier: wanted one")), "classifier: wanted one"),
+        (caused(ValueError("SECRET prompt text")), "ValueError"),
+    ],
+)
+async def test_a_failing_model_is_named_and_never_quoted(error, detail):
+    async with upstream() as far, house(far, engine=Raises(error)) as home:
+        await ask(home)
+        entry = await home.ledger.entry()
+    assert entry.detail == detail
 
 
 async def test_scoring_that_would_take_too_long_is_done_in_the_background():

@@ -153,6 +153,9 @@ class Compression:
             return _untouched(selection, request, Reason.FAILED, str(fault))
         audit = policy.mode is Mode.AUDIT
         outcome = compressed.outcome
+        if drive.failure is not None:
+            outcome = replace(outcome, detail=_told(drive.failure))
+            self._log.warning("scorer-failed", policy=policy.name, detail=outcome.detail)
         return Prepared(
             outcome=replace(outcome, reason=Reason.AUDIT) if audit else outcome,
             route=selection.route,
@@ -197,6 +200,7 @@ class _Drive:
     work: _Work
     queue_ms: float = 0.0
     model_ms: float = 0.0
+    failure: ScorerFailed | None = None
 
     async def to_end(self, steps: Steps, deadline_s: float) -> Compressed:
         """Return what the method returns; raises what it and ``work`` raise.
@@ -216,6 +220,7 @@ class _Drive:
             try:
                 scores = await self._scores(asked, until_s)
             except CompressionError as error:
+                self.failure = error if isinstance(error, ScorerFailed) else self.failure
                 move = partial(steps.throw, error)
             else:
                 move = partial(steps.send, scores)
@@ -303,6 +308,14 @@ def _untouched(
         request=parsed if isinstance(parsed, Request) else None,
         policy=policy,
     )
+
+
+def _told(failure: ScorerFailed) -> str:
+    """Say why a model failed: in our own words, or by the type alone (law 11)."""
+    cause = failure.__cause__
+    if isinstance(cause, LaconicError):
+        return str(cause)
+    return str(failure) if cause is None else type(cause).__name__
 
 
 def _reason_of(error: CompressionError) -> Reason:
