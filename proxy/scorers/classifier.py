@@ -19,7 +19,7 @@ from transformers import AutoModelForTokenClassification
 from proxy.compress.ports import KeepProbabilities, Vector
 from proxy.errors import PolicyError
 from proxy.scorers.arithmetic import fp32_name
-from proxy.scorers.hub import digest, load_from_hub, special_ids, window
+from proxy.scorers.hub import digest, load_from_hub, special_ids, window, without_specials
 from proxy.scorers.pooling import Ids, Steps, drain, encodable, stretches, windows
 
 _SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|[。！？｡؟।॥۔\n]")
@@ -38,8 +38,6 @@ class TokenClassifier:
         config, self._tokenizer, self._model = load_from_hub(name, AutoModelForTokenClassification)
         self._label = _kept_label(name, config.id2label)
         self._head, self._tail = special_ids(self._tokenizer)
-        self._unknown = self._tokenizer.unk_token_id
-        self._special = sorted({*self._tokenizer.all_special_ids} - {self._unknown})
         self.window = window(self._tokenizer, config) - len(self._head) - len(self._tail)
         self.revision = f"{name}@{digest(self._model)}/{fp32_name()}"
 
@@ -74,9 +72,7 @@ class TokenClassifier:
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         offsets = [_trimmed(text, start, end) for start, end in found["offset_mapping"]]
-        ids = np.array(found["input_ids"], dtype=np.int64)
-        if self._unknown is not None:
-            ids[np.isin(ids, self._special)] = self._unknown
+        ids = without_specials(self._tokenizer, np.array(found["input_ids"], dtype=np.int64))
         return ids, np.array(offsets, dtype=np.int64).reshape(-1, 2)
 
     @torch.inference_mode()

@@ -38,6 +38,17 @@ def load_from_hub(name: str, kind: Any) -> tuple[Any, Any, Any]:
     return config, tokenizer, model
 
 
+def without_specials(tokenizer: Any, ids: Ids) -> Ids:
+    """Return ``ids`` (n,) of a text with special tokens made unknown.
+
+    Some SentencePiece vocabularies hold ``</s>`` as an ordinary piece as well.
+    """
+    unknown = tokenizer.unk_token_id
+    if unknown is not None:
+        ids[np.isin(ids, sorted({*tokenizer.all_special_ids} - {unknown}))] = unknown
+    return ids
+
+
 class HubEncoder(LateEncoder):
     """A sentence encoder from the hub or a folder, read by late pooling, in float32.
 
@@ -63,7 +74,8 @@ class HubEncoder(LateEncoder):
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         starts = np.array(found["offset_mapping"], dtype=np.int64).reshape(-1, 2)[:, 0]
-        return Tokens(np.array(found["input_ids"], dtype=np.int64), np.maximum.accumulate(starts))
+        ids = without_specials(self._tokenizer, np.array(found["input_ids"], dtype=np.int64))
+        return Tokens(ids, np.maximum.accumulate(starts))
 
     @torch.inference_mode()
     def read(self, ids: Ids) -> States:
