@@ -124,3 +124,18 @@ def test_log_lines_that_tell_of_trouble_come_first():
     run = Run([user("Here is our log:\n\n" + "\n".join(lines) + "\n\nWhich job ran at 10:00:03?")])
     assert lines[17] in run.text(0)
     assert run.outcome.reason is None
+
+
+def test_tool_results_are_rated_against_the_call_that_they_answer():
+    call = {
+        "id": "a",
+        "type": "function",
+        "function": {"name": "search", "arguments": '{"query": "rye bread price"}'},
+    }
+    messages = [
+        user("Please look that up."),
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": passages(*FACTS)},
+    ]
+    assert FACTS[1] in Run(messages).text(2)
+    assert FACTS[2] not in Run(messages, policy(components={"context": {"rate": 0.4}})).text(2)

@@ -1,4 +1,4 @@
-"""The cascade: Laconic's own method, one turn at a time (algorithms.md).
+"""The cascade: Laconic's own method, one turn at a time.
 
 A generator, because it must ask for scores midway (is the ask a whole-text task? then: how
 relevant is each unit?), and pure: it puts the question, the engine answers, tests answer with a
@@ -112,22 +112,31 @@ def nothing_to_select(material: Material, policy: Policy) -> Reason | None:
 def hear(
     scene: Scene, question: str, *, has_text: bool
 ) -> Generator[ScoreRequest, Scores, tuple[QuestionVectors, bool]]:
-    """Embed the ask, and tell whether its answer needs the whole text.
+    """Embed what steers relevance, and tell whether the ask needs the whole text.
 
     An ask without text of its own would restore every turn before it, for good, so it must be
     sure: "thanks" is no look-up either.
     """
-    choice = scene.policy.whole_text
+    choice, steer = scene.policy.whole_text, steering(scene.turn)
     if choice is WholeText.IGNORE:
-        scores = yield ScoreRequest(questions=(question,))
+        scores = yield ScoreRequest(questions=(steer,))
         return scores.questions[0], False
     instructions = tuple(_clipped(text) for text in scene.turn.instructions)
-    scores = yield ScoreRequest(questions=(question, *instructions))
+    asks = (question, *instructions) if steer == question else (question, *instructions, steer)
+    scores = yield ScoreRequest(questions=asks)
     asked, *instructed = scores.questions
-    ask = whole_text_score(question, asked, instructions, instructed)
+    ask = whole_text_score(question, asked, instructions, instructed[: len(instructions)])
+    asked = asked if steer == question else instructed[-1]
     if choice is WholeText.SAFE and not has_text:
         choice = WholeText.SURE
     return asked, needs_whole_text(ask, choice)
+
+
+def steering(turn: Turn) -> str:
+    """Return what units are rated against: the question and, for tool results, their calls."""
+    if turn.own_question:
+        return turn.question or ""
+    return _clipped(" ".join([turn.question or "", *turn.hints]))
 
 
 def _clipped(instruction: str) -> str:
@@ -147,9 +156,9 @@ def _select(
     documents: Sequence[DocumentVectors],
 ) -> TurnResult:
     texts = [material.text(i) for i in range(len(material.units))]
-    question, policy = scene.turn.question or "", scene.policy
-    relevance = rate_units(question, asked, texts, documents)
-    is_flat = flat.is_flat(relevance) or is_overview(question)
+    policy = scene.policy
+    relevance = rate_units(steering(scene.turn), asked, texts, documents)
+    is_flat = flat.is_flat(relevance) or is_overview(scene.turn.question or "")
     if policy.flat_relevance is not FlatRelevance.IGNORE and is_flat:
         if policy.flat_relevance is FlatRelevance.PASS:
             return verbatim(material.before, Reason.FLAT_RELEVANCE)

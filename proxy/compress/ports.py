@@ -51,7 +51,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class DocumentVectors:
-    """Late-pooled vectors of a document (algorithms.md): means over token states, no specials.
+    """Late-pooled vectors of a document: means over token states, no specials.
 
     ``units[i]`` is the mean of unit i's own tokens' final states, zero where it has none;
     ``whole`` the token-weighted mean over all tokens of the document.

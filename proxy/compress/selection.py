@@ -14,7 +14,7 @@ from proxy.compress.relevance import Scores1D
 from proxy.types import Component, Reason
 
 MAX_RECOUNTS = 4
-"""Exact counts per budget; the last may only remove (algorithms.md, "Budget, exactly")."""
+"""Exact counts per budget; the last may only remove (docs/compression.md)."""
 
 Measure = Callable[[Collection[int]], int]
 """Tokens of the component with a selection in place, counted by the upstream's encoding."""

@@ -357,7 +357,7 @@ def word_nats(words: Sequence[Word], rated: SelfInformation, start: int = 0) -> 
 def is_prose(text: str, rated: SelfInformation) -> bool:
     """Whether the LM can judge the words of a text: it is in the band of what it was trained on.
 
-    Outside it (another script, base64, minified code) no word is deleted (algorithms.md, Guards).
+    Outside it (another script, base64, minified code) no word is deleted.
     """
     solid = [c for c in text if not c.isspace()]
     symbols = sum(not _speaks(c) for c in solid)
