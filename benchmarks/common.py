@@ -26,7 +26,7 @@ from proxy.compress.ports import (
     Scores,
 )
 from proxy.policy import load_policies, read_policy_dir
-from proxy.policy.schema import Components, Policy, Target
+from proxy.policy.schema import Policy, Target
 from proxy.scorers.encoder import EmbeddedEncoder
 from proxy.tagging import turns
 from proxy.tokens import encoding_for
@@ -51,14 +51,7 @@ def records(name: str) -> list[Record]:
 def policy(name: str, rate: float | None = None) -> Policy:
     """Return a shipped policy, its context rate replaced where one is given."""
     found = load_policies(read_policy_dir(POLICIES)).policies[name]
-    if rate is None:
-        return found
-    components = Components(
-        instruction=found.components.instruction,
-        context=Target(rate=rate),
-        question=found.components.question,
-    )
-    return found.model_copy(update={"components": components})
+    return found if rate is None else found.with_context(Target(rate=rate))
 
 
 @dataclass

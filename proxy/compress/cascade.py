@@ -68,6 +68,12 @@ class Scene:
     policy: Policy
     encoding: Encoding
 
+    @property
+    def recalls(self) -> bool:
+        """Whether this turn may bring back what earlier ones dropped."""
+        missing = bool(self.past.store.missing)
+        return missing and self.turn.own_question and self.policy.recall.share > 0
+
 
 def compress_turn(scene: Scene) -> Steps:
     """Compress one turn: select from its own text, and recall from the turns before it."""
@@ -85,7 +91,7 @@ def compress_turn(scene: Scene) -> Steps:
     if whole:
         return replace(verbatim(material.before, Reason.WHOLE_TEXT), restores=not has_text)
 
-    recalling = bool(store.missing) and scene.turn.own_question and scene.policy.recall.share > 0
+    recalling = scene.recalls
     own = material.embeddable() if has_text else ()
     earlier = store.documents() if recalling else ()
     scores = yield ScoreRequest(documents=(*own, *earlier))
@@ -256,7 +262,7 @@ def _cache_floor(scene: Scene, material: Material, component: Component) -> int:
 def units_result(
     material: Material, kept: frozenset[int], rendered: Rendered, reason: Reason | None
 ) -> TurnResult:
-    """Return the result of keeping these units, as rendered."""
+    """Return the result of keeping these units whole, as rendered."""
     if not rendered.edits:
         return verbatim(material.before, reason or Reason.NEVER_LONGER)
     edited = {edit.address for edit in rendered.edits}

@@ -12,7 +12,7 @@ import numpy as np
 
 from proxy.compress.ports import DocumentVectors
 from proxy.compress.relevance import DIGITS, Relevance, Scores1D, cosine
-from proxy.policy.schema import Components, Policy, Target
+from proxy.policy.schema import Policy, Target
 
 LEAST_SIMILARITY = 0.2
 """A turn whose best unit is less similar to the question than this is flat."""
@@ -40,10 +40,4 @@ def central(documents: Sequence[DocumentVectors]) -> Relevance:
 
 def overview_policy(policy: Policy) -> Policy:
     """Return the policy with its milder overview rate on context."""
-    context = Target(rate=policy.overview_rate)
-    components = Components(
-        instruction=policy.components.instruction,
-        context=context,
-        question=policy.components.question,
-    )
-    return policy.model_copy(update={"components": components})
+    return policy.with_context(Target(rate=policy.overview_rate))

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TypeAlias
 
 from proxy.compress import recall
-from proxy.compress.cascade import Scene, Steps, hear, nothing_to_select, with_recall
-from proxy.compress.layout import Material, Rendered, read_material, totals
+from proxy.compress.cascade import Scene, Steps, hear, nothing_to_select, units_result, with_recall
+from proxy.compress.layout import Material, Rendered, read_material
 from proxy.compress.ports import Encoding, QuestionVectors, ScoreRequest, Scores
 from proxy.compress.result import TurnResult, verbatim
 from proxy.compress.words import Measure, Wording, render_words
@@ -33,7 +32,7 @@ def guarded(scene: Scene, body: Body) -> Steps:
     material = read_material(scene.turn, scene.policy, scene.encoding)
     idle = nothing_to_select(material, scene.policy)
     store = scene.past.store
-    recalling = bool(store.missing) and scene.turn.own_question and scene.policy.recall.share > 0
+    recalling = scene.recalls
     asked: QuestionVectors | None = None
     ask = _ask(scene)
     if ask and (recalling or (scene.policy.whole_text is not WholeText.IGNORE and idle is None)):
@@ -73,13 +72,7 @@ def result_of(
     """Return the result of keeping these words; units that lost any are there for recall."""
     material = wording.material
     rendered = render(wording, kept, scene.encoding)
-    if not rendered.edits:
-        return verbatim(material.before, reason or Reason.NEVER_LONGER)
-    edited = {edit.address for edit in rendered.edits}
-    dropped = frozenset(
-        unit
-        for unit in range(len(material.units))
-        if material.address(unit) in edited and not kept.issuperset(wording.of_unit(unit))
+    whole = frozenset(
+        unit for unit in range(len(material.units)) if kept.issuperset(wording.of_unit(unit))
     )
-    counts = MappingProxyType(totals(material.before, rendered.after))
-    return TurnResult(counts, rendered.edits, reason, dropped, material=material)
+    return units_result(material, whole, rendered, reason)

@@ -50,8 +50,7 @@ def _laid_out(policy: Policy) -> Policy:
     components = policy.components
     if not all(getattr(components, component.value).keeps_all for component in Component):
         return policy
-    opened = components.model_copy(update={"context": NO_TARGET})
-    return policy.model_copy(update={"components": opened})
+    return policy.with_context(NO_TARGET)
 
 
 def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Scores, TurnResult]:

@@ -107,8 +107,7 @@ def _restored(result: TurnResult) -> TurnResult:
     """Return an earlier turn as it was sent: a later ask needs all of it (law 12)."""
     if not result.edits:
         return result
-    before = {component: count.before for component, count in result.components.items()}
-    return verbatim(before, Reason.RESTORED)
+    return result.undone(Reason.RESTORED)
 
 
 def keep_verbatim(compressed: Compressed, turns: Sequence[Turn], memory: Memory) -> None:
@@ -117,8 +116,7 @@ def keep_verbatim(compressed: Compressed, turns: Sequence[Turn], memory: Memory)
     for turn, key in zip(turns, compressed.turn_keys, strict=True):
         known = memory.get(key)
         if known is not None and edited & {message.index for message in turn.messages}:
-            before = {component: count.before for component, count in known.components.items()}
-            memory.put(key, verbatim(before, Reason.REFUSED_EDITED))
+            memory.put(key, known.undone(Reason.REFUSED_EDITED))
 
 
 # -- keys ---------------------------------------------------------------------------------------

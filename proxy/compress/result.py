@@ -48,6 +48,10 @@ class TurnResult:
         """Tokens of the turn with its edits."""
         return sum(count.after for count in self.components.values())
 
+    def undone(self, reason: Reason) -> TurnResult:
+        """Return the result of passing this turn as it was sent after all."""
+        return verbatim({c: count.before for c, count in self.components.items()}, reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Compressed:

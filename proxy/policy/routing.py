@@ -164,5 +164,4 @@ def _key_holds(prefix: str, api_key: str | None) -> bool:
 def _at_rate(policy: Policy, rate: float) -> Policy:
     if not 0 < rate <= 1:
         raise CallerError(f"x-laconic-rate: found {rate}, wanted a number > 0 and <= 1")
-    components = policy.components.model_copy(update={"context": Target(rate=rate)})
-    return policy.model_copy(update={"components": components})
+    return policy.with_context(Target(rate=rate))

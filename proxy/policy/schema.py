@@ -378,6 +378,11 @@ class Policy(_Strict):
     def _sorted_kinds(self, kinds: frozenset[Kind]) -> list[Kind]:
         return sorted(kinds)  # set order differs from process to process
 
+    def with_context(self, target: Target) -> Policy:
+        """Return this policy with another target for the context."""
+        components = self.components.model_copy(update={"context": target})
+        return self.model_copy(update={"components": components})
+
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits that name the choices: same choices, same digits, in any process.
