@@ -130,6 +130,22 @@ def test_what_tells_least_goes_first(unit, left):
     assert "".join(span.of(text) for span in edit.pieces) == left
 
 
+@pytest.mark.parametrize("unit", ["token", "phrase"])
+@pytest.mark.parametrize("rate", [0.25, 0.5])
+def test_titles_that_go_with_the_units_do_not_leave_the_budget_unspent(unit, rate):
+    days = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+    told = "\n".join(
+        f"Document [{n}](Title: The long history of the harbour ferry on a {day}) "
+        f"On {day} the ferry left quay {n} only when the tide was high. It never waited for long."
+        for n, day in enumerate(days * 3, 1)
+    )
+    count = compressed(told, choices(unit, rate)).outcome.components[Component.CONTEXT]
+    a_title_and_its_scope_words = 30
+    assert (
+        int(rate * count.before) - a_title_and_its_scope_words < count.after <= rate * count.before
+    )
+
+
 def test_a_sentence_is_kept_or_dropped_whole():
     text = passages(*["The pier is long. The pier is not old. The pier is red."] * 4)
     left = compressed(text, choices("sentence")).text(0)

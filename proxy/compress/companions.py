@@ -15,7 +15,7 @@ from typing import TypeAlias
 from proxy.compress.cascade import Scene
 from proxy.compress.layout import Rendered
 from proxy.compress.ports import Encoding
-from proxy.compress.words import Scores1D, Wording, is_rigid, render_words
+from proxy.compress.words import MARK_TOKENS, Scores1D, Wording, is_rigid, render_words
 from proxy.policy.schema import Target
 from proxy.types import Component, Reason
 
@@ -73,9 +73,15 @@ class Company:
         before = self.wording.material.before[self.component]
         return min(asked.target_tokens or int((asked.rate or 1.0) * before), before)
 
-    def fit(self, ranked: Sequence[int], first: Collection[int] = ()) -> Kept:
+    def fit(
+        self,
+        ranked: Sequence[int],
+        first: Collection[int] = (),
+        groups: Sequence[Sequence[int]] | None = None,
+    ) -> Kept:
         """Bring ``first`` to the target: drop the worst of ``ranked`` while over, add the best.
 
+        With ``groups``, words that stand or fall together, ``ranked`` and ``first`` number these.
         Where what must stay is over the target alone, what may be dropped still meets the rate.
         """
         target, fixed = self.target(), self.measure(())
@@ -84,7 +90,7 @@ class Company:
             before = self.wording.material.before[self.component]
             reason = Reason.FORCED_OVER_BUDGET
             target = fixed + target * (before - fixed) // before
-        complete = self.complete(_fitted(Basket(self, first), ranked, target))
+        complete = self.complete(_fitted(Basket(self, first, groups), ranked, target))
         return Kept(complete, reason) if complete else self.all(Reason.BUDGET_INFEASIBLE)
 
     def all(self, reason: Reason | None) -> Kept:
@@ -96,27 +102,46 @@ class Basket:
     """Words taken, and what each would cost by estimate: with what goes with it, when it is first.
 
     The first word of a unit brings the unit's words of scope, the first of a document its frame.
+    With ``groups`` what is taken is a group of words of one unit, by its number.
     """
 
-    def __init__(self, company: Company, first: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        company: Company,
+        first: Collection[int] = (),
+        groups: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         """Begin with what is forced, and with ``first``."""
         self.company = company
         self.kept: set[int] = set()
+        self._groups = groups
         self._units: Counter[int] = Counter()  # unit -> words taken
         self._documents: Counter[int] = Counter()
-        for i in company.forced:
-            self._count(i, 1)
+        self._count(company.forced, 1)
         for i in first:
             self.take(i)
+
+    def members(self, number: int) -> Sequence[int]:
+        """Return the words that a number stands for."""
+        return (number,) if self._groups is None else self._groups[number]
+
+    def measure(self, more: Collection[int] = ()) -> int:
+        """Count exactly what is taken, with ``more`` beside it."""
+        return self.company.measure(self.words({*self.kept, *more}))
+
+    def words(self, numbers: Collection[int]) -> list[int]:
+        """Return the words of these numbers."""
+        return [i for number in numbers for i in self.members(number)]
 
     def price(self, number: int) -> int:
         """Return what taking a word would cost, or what giving it back would save."""
         words, material = self.company.wording, self.company.wording.material
-        unit = words.unit[number]
-        own = int(number in self.kept)
-        cost = words.costs[number]
+        members = self.members(number)
+        unit = words.unit[members[0]]
+        own = len(members) if number in self.kept else 0
+        cost = sum(words.costs[i] for i in members)
         if self._units[unit] == own:
-            scope = (i for i in words.of_unit(unit) if words.words[i].scope and i != number)
+            scope = (i for i in words.of_unit(unit) if words.words[i].scope and i not in members)
             cost += sum(words.costs[i] for i in scope)
         document = material.units[unit].document
         if self._documents[document] == own and self.company.scene.policy.titles:
@@ -126,12 +151,12 @@ class Basket:
     def take(self, number: int) -> None:
         """Take a word."""
         self.kept.add(number)
-        self._count(number, 1)
+        self._count(self.members(number), 1)
 
     def give_back(self, number: int) -> None:
         """Give a word back."""
         self.kept.remove(number)
-        self._count(number, -1)
+        self._count(self.members(number), -1)
 
     def fill(self, ranked: Sequence[int], room: int, barred: Collection[int]) -> bool:
         """Take what fits, best first; return whether anything did."""
@@ -154,32 +179,33 @@ class Basket:
                 gone.add(i)
         return gone
 
-    def _count(self, number: int, step: int) -> None:
-        unit = self.company.wording.unit[number]
-        self._units[unit] += step
-        self._documents[self.company.wording.material.units[unit].document] += step
+    def _count(self, words: Collection[int], step: int) -> None:
+        for i in words:
+            unit = self.company.wording.unit[i]
+            self._units[unit] += step
+            self._documents[self.company.wording.material.units[unit].document] += step
 
 
-def _fitted(basket: Basket, ranked: Sequence[int], target: int) -> set[int]:
+def _fitted(basket: Basket, ranked: Sequence[int], target: int) -> list[int]:
     """Count exactly; give back the worst while over, take the best that fit while under.
 
     The last recounts only give back, and at the end the next word is tried as it is.
     """
-    measure, barred = basket.company.measure, set[int]()
+    barred = set[int]()
     for _ in range(MAX_RECOUNTS):
-        room = target - measure(basket.kept)
+        room = target - basket.measure() + (0 if basket.kept else MARK_TOKENS)
         if room < 0:
             barred |= basket.shrink(ranked, -room)
         elif not basket.fill(ranked, room, barred):
             break
-    while basket.kept and (over := measure(basket.kept) - target) > 0:
+    while basket.kept and (over := basket.measure() - target) > 0:
         basket.shrink(ranked, over)
     for i in ranked:
         if i not in basket.kept:
-            if measure({*basket.kept, i}) <= target:
+            if basket.measure((i,)) <= target:
                 basket.take(i)
             break
-    return basket.kept
+    return basket.words(basket.kept)
 
 
 def keep_components(

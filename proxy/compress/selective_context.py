@@ -13,14 +13,14 @@ the three keeps "The cat sat".
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Generator, Sequence
 from itertools import pairwise
 from typing import cast
 
 import numpy as np
 
 from proxy.compress.cascade import Scene, Steps, keep_units, units_result
-from proxy.compress.companions import Company, Kept, best_first, keep_components
+from proxy.compress.companions import Company, Kept, keep_components
 from proxy.compress.guarded import guarded, result_of
 from proxy.compress.layout import Material, render
 from proxy.compress.llmlingua import document_texts, rigid_units
@@ -33,12 +33,10 @@ from proxy.compress.words import (
     Scores1D,
     Word,
     Wording,
-    fit_words,
     read_wording,
     word_nats,
 )
 from proxy.policy.schema import SelectiveContext, SelfInformationUnit
-from proxy.types import Reason
 
 MOST_WORDS = 6
 """Words in a phrase, where no punctuation or function word ends it before."""
@@ -134,19 +132,5 @@ def keep_groups(company: Company, groups: Sequence[Sequence[int]], nats: Scores1
     free = set(company.free)
     mine = [[i for i in group if i in free] for group in groups if not free.isdisjoint(group)]
     sums = [round(float(nats[group].sum()), DIGITS) for group in mine]
-    target = company.target()
-    if company.measure(()) > target:
-        return company.fit(best_first(nats, company.free))
-
-    def words(chosen: Collection[int]) -> list[int]:
-        return [i for group in chosen for i in mine[group]]
-
-    kept = fit_words(
-        (),
-        sorted(range(len(mine)), key=lambda group: (-sums[group], group)),
-        [sum(company.wording.costs[i] for i in group) for group in mine],
-        lambda chosen: company.measure(words(chosen)),
-        target,
-    )
-    complete = company.complete(words(kept))
-    return Kept(complete) if complete else company.all(Reason.BUDGET_INFEASIBLE)
+    ranked = sorted(range(len(mine)), key=lambda group: (-sums[group], group))
+    return company.fit(ranked, groups=mine)
