@@ -87,7 +87,7 @@ def run(data, folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / "mine"
-    export_lm.export(run / "model", out)
+    export_lm.export(run / "model", out, tokens=1280)
     return out
 
 
@@ -236,6 +236,22 @@ def test_time_ends_a_run_as_well(data, folder, tmp_path, monkeypatch):
     trained(data, folder, tmp_path, "--minutes", "1e-9")
     last = json.loads((tmp_path / "model" / "run.json").read_text())["history"][-1]
     assert last["step"] == 1
+
+
+def test_a_run_may_begin_with_an_exported_model(data, exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [])
+    trained(data, exported, tmp_path, "--begin-with", str(exported), "--tokens", "1280")
+    told = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert told["plan"]["tokens_before"] == 1280
+    assert export_lm.tokens_seen(told) == 2560
+    first = told["history"][0]["valid_nats_mean"]
+    assert first < math.log(300) - 1  # random weights would be at log(300) after one step
+
+
+def test_a_run_does_not_begin_with_words_of_another_tokenizer(exported, data, tmp_path):
+    other = bpe.train(bpe.sample(data, Sources(), 10_000), 290)
+    with pytest.raises(SystemExit, match="found another tokenizer"):
+        train_lm.read_export(exported, other)
 
 
 def test_an_exported_model_scores_like_the_trained_one(run, exported):

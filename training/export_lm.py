@@ -74,7 +74,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--texts", type=int, default=150, help="held-out texts to measure on")
     args = parser.parse_args()
-    written = export(args.model, args.out)
+    run = json.loads((args.model / "run.json").read_text(encoding="utf-8"))
+    written = export(args.model, args.out, tokens_seen(run))
     print(f"{args.out}: {written / 1e6:.1f} MB")
     calibrate(args.out, args.data)
     texts = [
@@ -87,14 +88,18 @@ def main() -> None:
         measure(load_causal_lm(str(args.out), precision=precision), texts)
         for precision in Precision
     )
-    run = json.loads((args.model / "run.json").read_text(encoding="utf-8"))
     card = written_card(args.out, run, measured, written)
     (args.out / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     print(card)
 
 
-def export(source: Path, out: Path) -> int:
-    """Convert the model in ``source``; return the bytes of the weights written."""
+def tokens_seen(run: Mapping[str, Any]) -> int:
+    """Count the tokens that a model saw, those before its last run included."""
+    return int(run["plan"].get("tokens_before", 0) + run["history"][-1]["tokens"])
+
+
+def export(source: Path, out: Path, tokens: int) -> int:
+    """Convert the model in ``source``, which saw ``tokens``; return the bytes of weights written."""
     theirs = json.loads((source / "config.json").read_text(encoding="utf-8"))
     if theirs.get("model_type") != "llama" or not theirs.get("tie_word_embeddings"):
         raise SystemExit(f"{source}: wanted a Llama with tied embeddings")
@@ -109,6 +114,7 @@ def export(source: Path, out: Path) -> int:
         "name": out.name,
         "revision": hashlib.sha256(weights.encode() + tokenizer).hexdigest()[:12],
         "weights_sha256": weights,
+        "tokens": tokens,
         "window": theirs["max_position_embeddings"] - 1,
         "llama": {key: theirs[key] for key in SHAPE if key in theirs},
     }

@@ -5,6 +5,7 @@
 A Llama in transformers format, tied embeddings, trained by cosine schedule for ``--minutes``,
 ``--tokens`` or ``--epochs``, whichever comes first.  The same command takes up an interrupted run
 from its last checkpoint.  On a CPU and on one GPU alike; on a GPU with more tokens per step.
+``--begin-with FOLDER`` begins with the weights of an exported model in place of random ones.
 
 Theory of operation.  Matrices inside the blocks are trained by Muon (orthogonalised momentum),
 which learns more from a token than AdamW does; the embedding and the norms by AdamW.  The loss is
@@ -29,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -62,6 +64,7 @@ class Plan:
     seed: int
     dtype: str
     compiled: bool
+    tokens_before: int = 0  # that the weights had seen which the run began with
 
 
 @dataclass(slots=True)
@@ -86,16 +89,20 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     torch.set_float32_matmul_precision("high")
     tokenizer = Tokenizer.from_file(str(args.tokenizer / "tokenizer.json"))
+    begun = args.begin_with and read_export(args.begin_with, tokenizer)
     sources = Sources(tuple(args.only), tuple(args.without))
     files = shards(args.data, "train")[: args.shards]
     parts = [encoded(path, tokenizer, sources, args.out / "tokens") for path in files]
     blocks = Blocks(parts, bos_of(tokenizer), args.length, args.seed)
-    plan = planned(args, blocks, device)
+    plan = planned(args, blocks, device, begun.tokens if begun else 0)
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(args.out / "tokenizer.json"))
     (args.out / "plan.json").write_text(json.dumps(asdict(plan), indent=2) + "\n")
     held = held_out(args.data, tokenizer, sources, length=plan.length, tokens=HELD_TOKENS["full"])
-    Run(plan, blocks, held, args.out, device, tokenizer.get_vocab_size()).train()
+    run = Run(plan, blocks, held, args.out, device, tokenizer.get_vocab_size())
+    if begun:
+        run.begin_with(begun)
+    run.train()
 
 
 def arguments() -> argparse.Namespace:
@@ -106,6 +113,7 @@ def arguments() -> argparse.Namespace:
     add("--tokenizer", type=Path, required=True, help="folder of tokenizer.json")
     add("--out", type=Path, required=True, help="checkpoints, cached tokens, the final model")
     add("--size", choices=SIZES, default="tiny")
+    add("--begin-with", type=Path, help="folder of an exported model of that size and tokenizer")
     add("--minutes", type=float, default=math.inf)
     add("--tokens", type=float, default=math.inf)
     add("--epochs", type=float, default=4.0)
@@ -126,7 +134,9 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def planned(args: argparse.Namespace, blocks: Blocks, device: torch.device) -> Plan:
+def planned(
+    args: argparse.Namespace, blocks: Blocks, device: torch.device, tokens_before: int
+) -> Plan:
     """Fill in what the command line leaves open."""
     step_tokens = args.step_tokens or (65_536 if device.type == "cuda" else 4096)
     return Plan(
@@ -142,7 +152,35 @@ def planned(args: argparse.Namespace, blocks: Blocks, device: torch.device) -> P
         seed=args.seed,
         dtype=args.dtype,
         compiled=args.compile,
+        tokens_before=tokens_before,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Weights to begin with, and the tokens that they saw."""
+
+    weights: dict[str, Tensor] = field(repr=False)
+    tokens: int
+
+
+def read_export(folder: Path, tokenizer: Tokenizer) -> Begun:
+    """Read the weights that ``export_lm.py`` wrote, out of their int8 rows.
+
+    Raises SystemExit where ``tokenizer`` is not theirs: the numbers would mean other words.
+    """
+    theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if theirs.get_vocab() != tokenizer.get_vocab():
+        raise SystemExit(f"{folder}: found another tokenizer, wanted that of --tokenizer")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stored = load_file(folder / "model.safetensors")
+    weights = {name: tensor for name, tensor in stored.items() if tensor.ndim == 1}
+    for name in [name for name in stored if name.endswith(".rows")]:
+        matrix = name.removesuffix(".rows")
+        weights.pop(f"{matrix}.scales", None)
+        weights[f"{matrix}.weight"] = stored[name].float() * stored[f"{matrix}.scales"].view(-1, 1)
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
+    return Begun(weights, int(config.get("tokens", 0)))
 
 
 def new_model(size: str, words: int, positions: int) -> LlamaForCausalLM:
@@ -220,6 +258,10 @@ class Run:
         self.optimisers = optimisers(self.model, plan)
         self.state = Progressed()
         self.console = Console()
+
+    def begin_with(self, begun: Begun) -> None:
+        """Take weights over; raises RuntimeError where the shapes differ."""
+        self.model.load_state_dict(begun.weights)
 
     def train(self) -> None:
         """Train until the plan is done; keep checkpoints; write the model at the end."""

@@ -1,0 +1,7 @@
+"""What holds for every test."""
+
+import os
+
+# OpenMP's threads wait for each other by spinning: where test workers share the cores, a model of
+# a few kilobytes then trains for minutes.  Set before torch is imported; workers inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
