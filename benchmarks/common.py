@@ -149,6 +149,16 @@ def has_answer(text: str, answers: Iterable[str], question: str) -> bool:
     return any(wanted in found for wanted in map(normalised, answers) if wanted)
 
 
+def stands_in_order(part: Iterable[str], whole: Iterable[str]) -> bool:
+    """Whether the words of ``part`` stand in ``whole`` in their order.
+
+    >>> stands_in_order(["a", "c"], "abc"), stands_in_order(["c", "a"], "abc")
+    (True, False)
+    """
+    rest = iter(whole)
+    return all(word in rest for word in part)
+
+
 def percent(values: Sequence[bool | float]) -> float:
     """Return the mean as a percentage, or nan where there is nothing."""
     return 100 * sum(values) / len(values) if values else float("nan")

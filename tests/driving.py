@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 from fakes import HashScorer
 from hypothesis import HealthCheck, settings
@@ -17,6 +18,8 @@ from proxy.types import Leaf as TextLeaf
 from proxy.wire import leaves_of, parse_chat, render, splice
 
 ENCODING = encoding_for("gpt-4o")
+TEXTS = Path(__file__).parent / "texts"
+"""Longer texts, written for these tests."""
 
 
 class WideScorer(HashScorer):

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from driving import (
     ENCODING,
+    TEXTS,
     Notes,
     Run,
     assistant,
@@ -35,7 +36,7 @@ from proxy.compress.llmlingua import (
     second_shares,
 )
 from proxy.compress.ports import Scores
-from proxy.compress.words import read_wording
+from proxy.compress.words import read_wording, read_words
 from proxy.policy.schema import LLMLingua
 from proxy.types import Component, Reason
 
@@ -308,33 +309,63 @@ def test_any_lengths_and_rate_end_in_the_budget_or_the_named_outcome(system, dem
             assert run.sent == run.request.raw
 
 
-PROMPT = """\
-Question: Ada has 3 boxes of 12 pens and gives 7 away. How many pens are left?
-Let's think step by step. 3 boxes hold 3 * 12 = 36 pens. She gives 7 away, 36 - 7 = 29.
-The answer is 29
-
-Question: A train of 8 cars carries $1,250 of coal per car. What is the coal worth?
-Let's think step by step. There are 8 cars of $1,250 each. 8 * 1,250 = 10,000 dollars.
-The answer is 10000
-
-Question: Tom reads 2.5 pages a minute for 40 minutes. How many pages does he read?
-Let's think step by step. He reads 2.5 pages each minute. 40 * 2.5 = 100 pages.
-The answer is 100"""
-DEMOS = PROMPT.split("\n\n")
+WORKED_EXAMPLES = (TEXTS / "worked_examples.txt").read_text("utf-8").rstrip()
+EXAMPLES = WORKED_EXAMPLES.split("\n\n")
+CASE = "\n\nQuestion: Bo has 5 apples and eats 2. How many are left?\nLet's think step by step"
 
 
-@pytest.mark.parametrize(("target", "whole"), [(150, 2), (90, 1), (40, 0)])
-def test_whole_demonstrations_first_and_numbers_are_never_altered(target, whole):
-    question = "\n\nQuestion: Bo has 5 apples and eats 2. How many are left?"
-    method = {"shorten": "last"}
-    run = compressed(
-        PROMPT, choices({"context": {"target_tokens": target}}, method), question=question
-    )
-    left = run.text(0)
-    count = run.outcome.components[Component.CONTEXT]
-    assert target - 4 <= count.after <= target
-    assert sum(demo in left for demo in DEMOS) == whole
-    assert set(re.findall(r"[\d.,$]*\d", left)) <= set(re.findall(r"[\d.,$]*\d", PROMPT + question))
+def on_examples(target, **method):
+    """Eight worked examples and a case, with a target for the examples alone."""
+    components = {"context": {"target_tokens": target}}
+    run = compressed(WORKED_EXAMPLES, choices(components, {"window": 100, **method}), question=CASE)
+    return run, run.text(0).removesuffix(CASE).split("\n\n")
+
+
+def stand_in_order(part, whole):
+    """Whether words, numbers and signs are some of those of ``whole``, as they were written."""
+    rest = iter(whole.split())
+    return all(word in rest for word in part.split())
+
+
+def below(run, target, shortened):
+    """Tokens left of the target, in words: less than one is less than the longest word."""
+    words = [one.span.of(text) for text in shortened for one in read_words(text)]
+    left = target - run.outcome.components[Component.CONTEXT].after
+    return left / max(ENCODING.count(f" {word}") for word in words)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("target", "number"), [(446, 3), (171, 1), (117, 0)])
+def test_whole_examples_come_first_and_the_last_one_is_shortened_to_fit(target, number, variant):
+    """A number may be dropped whole and is never altered; nor is a word."""
+    run, left = on_examples(target, shorten="last", variant=variant)
+    whole = [one for one in left if one in EXAMPLES]
+    (shortened,) = [one for one in left if one not in EXAMPLES]
+    assert len(whole) == number
+    (source,) = [one for one in EXAMPLES if one not in whole and stand_in_order(shortened, one)]
+    assert stand_in_order(" ".join(left), WORKED_EXAMPLES)
+    assert run.reasons == {}
+    assert 0 <= below(run, target, [source]) < 1
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("target", "number"), [(446, 6), (171, 2), (117, 1)])
+def test_examples_are_taken_for_twice_the_budget_and_shortened_to_it(target, number, variant):
+    run, left = on_examples(target, shorten="all", variant=variant)
+    assert len(left) == number
+    assert stand_in_order(" ".join(left), WORKED_EXAMPLES)
+    assert 0 <= below(run, target, EXAMPLES) < 1
+
+
+def test_numbers_are_all_there_where_the_policy_keeps_them():
+    _, left = on_examples(446, shorten="last", keep_protected=True)
+    for one in left:
+        sources = [text for text in EXAMPLES if numbers_of(one) == numbers_of(text)]
+        assert [text for text in sources if stand_in_order(one, text)]
+
+
+def numbers_of(text):
+    return [word.span.of(text) for word in read_words(text) if word.protected]
 
 
 # -- laws ---------------------------------------------------------------------------------------

@@ -289,11 +289,7 @@ def test_a_budget_is_met_from_below_by_less_than_the_next_word(case):
         return
     assert count(kept) <= target
     missing = [i for i in ranked if i not in kept]
-    assert (
-        not missing
-        or count(kept) + true[missing[0]] > target
-        or true[missing[0]] != told[missing[0]]
-    )
+    assert not missing or count(kept) + true[missing[0]] > target
 
 
 def test_components_other_than_the_context_are_counted_apart():
