@@ -54,6 +54,11 @@ def policy(name: str, rate: float | None = None) -> Policy:
     return found if rate is None else found.with_context(Target(rate=rate))
 
 
+def body_of(messages: Sequence[Record]) -> bytes:
+    """Return a request body."""
+    return json.dumps({"model": MODEL, "messages": messages}, ensure_ascii=False).encode()
+
+
 @dataclass
 class Pipeline:
     """Parse, tag, compress and splice in one process; vectors are kept for the next policy."""
@@ -64,8 +69,7 @@ class Pipeline:
 
     def run(self, messages: Sequence[Record], chosen: Policy) -> Result:
         """Compress one request, from the first turn on and without memory of another."""
-        body = json.dumps({"model": MODEL, "messages": messages}, ensure_ascii=False)
-        return self.run_raw(body.encode(), chosen)
+        return self.run_raw(body_of(messages), chosen)
 
     def run_raw(self, raw: bytes, chosen: Policy) -> Result:
         """Compress one body."""

@@ -35,16 +35,17 @@ DRAWS = 1000
 
 
 class AllModels(Pipeline):
-    """The pipeline of the other benchmarks, with the causal LM behind it."""
+    """The pipeline of the other benchmarks, with causal LM and token classifier behind it."""
 
-    def __init__(self, language_model: str) -> None:
-        """Load the models; the LM loads when a method first asks."""
+    def __init__(self, language_model: str, classifier: str | None = None) -> None:
+        """Load the models; LM and classifier load when a method first asks."""
         super().__init__()
-        self.models: Models = load_models("embedded", language_model, None)
+        self.models: Models = load_models("embedded", language_model, classifier)
 
     def _scores(self, ask: ScoreRequest) -> Scores:
         passages = tuple(drain(self.models.passage_steps(p)) for p in ask.passages)
-        return replace(super()._scores(ask), passages=passages)
+        classified = tuple(drain(self.models.classified_steps(text)) for text in ask.classified)
+        return replace(super()._scores(ask), passages=passages, classified=classified)
 
 
 @dataclass(frozen=True)
