@@ -16,7 +16,6 @@ from proxy.compress.ports import SelfInformation
 from proxy.compress.protect import protected_spans
 from proxy.compress.words import (
     fit_words,
-    is_prose,
     read_wording,
     read_words,
     render_words,
@@ -168,22 +167,6 @@ def test_a_words_score_is_that_of_its_own_tokens():
 
 def test_a_token_over_two_words_counts_for_both():
     assert word_nats(read_words("经济好"), rated([(0, 2, 3.0), (2, 3, 1.0)])).tolist() == [3, 3, 1]
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens", "nats", "prose"),
-    [
-        ("The harbour master opened the gate.", 9, 4.0, True),
-        ("The harbour master opened the gate.", 9, 8.0, False),
-        ("The harbour master opened the gate.", 30, 2.0, False),
-        ("a+=(b[0]);{c}->d;e!=f||g", 10, 2.0, False),
-        ("", 0, 0.0, False),
-    ],
-)
-def test_text_outside_the_models_band_is_told(text, tokens, nats, prose):
-    edges = np.linspace(0, len(text), tokens + 1).astype(np.int32)
-    found = SelfInformation(np.full(tokens, nats, np.float32), edges[:-1], edges[1:])
-    assert is_prose(text, found) is prose
 
 
 # -- back to the text ---------------------------------------------------------------------------

@@ -139,7 +139,7 @@ class Counted:
 
     def __init__(self, model):
         self.model, self.read = model, 0
-        self.window, self.revision = model.window, model.revision
+        self.window, self.revision, self.bands = model.window, model.revision, model.bands
         self.start, self.tokenise, self.steps = model.start, model.tokenise, model.steps
 
     def extend(self, prefix, ids):

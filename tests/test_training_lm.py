@@ -12,8 +12,11 @@ import torch.nn.functional as F  # noqa: N812
 import zstandard
 from tokenizers import Tokenizer
 
+from proxy.compress.bands import symbol_share
+from proxy.compress.ports import Band, Manner
 from proxy.errors import PolicyError
 from proxy.scorers.causal_lm import GRID, Passage, Precision, load_causal_lm
+from proxy.types import Kind
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
@@ -310,12 +313,15 @@ def test_the_card_tells_tokens_seen_and_loss_per_source(data, run, tmp_path, mon
 
 def test_bands_hold_ordinary_text_of_a_kind_and_not_another(exported):
     model = load_causal_lm(str(exported), precision=Precision.FP32, device="cpu")
-    records = [Record("books_pd", " ".join(SENTENCES[i % 4 :] * 4)) for i in range(20)]
+    plain = [sentence for sentence in SENTENCES if "def " not in sentence]
+    records = [Record("books_pd", " ".join(plain[i % 3 :] * 4)) for i in range(20)]
     assert set(lm_bands.bands(model, records)) == {"prose"}
     band = lm_bands.bands(model, records)["prose"]
-    for text, ordinary in ((" ".join(SENTENCES), True), ("zJ9x/+Qk0Wv7Tq" * 20, False)):
+    for text, ordinary in ((" ".join(plain), True), ("zJ9x/+Qk0Wv7Tq" * 20, False)):
         found = model.self_information([Passage(text)])[0]
-        assert band.holds(found.mean_nats, len(text) / len(found.nats)) is ordinary
+        length = len(text) / len(found.nats)
+        manner = Manner(found.mean_nats, length, symbol_share(text))
+        assert band.holds(manner, len(text)) is ordinary
 
 
 def test_stretches_are_limited_per_kind_and_long_enough():
@@ -323,3 +329,23 @@ def test_stretches_are_limited_per_kind_and_long_enough():
     found = lm_bands.stretches(records)["code"]
     assert len(found) == lm_bands.PER_KIND
     assert set(found) == {"y" * lm_bands.STRETCH}
+
+
+def test_code_in_prose_does_not_widen_the_band_of_prose():
+    code = "def f(x):\n    return {x: [x]};\n" * 20
+    records = [Record("tech_docs_mit", code), Record("tech_docs_mit", "It ran. " * 60)]
+    assert lm_bands.stretches(records)["prose"] == [("It ran. " * 60)[:400]]
+
+
+def test_bands_are_part_of_what_a_model_is_called(exported, tmp_path):
+    for path in exported.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    names = [load_causal_lm(str(tmp_path), device="cpu").revision]
+    for most in (6.0, 7.0):
+        config["bands"] = {"prose": {"nats": [1.0, most], "chars_per_token": [2.0, 5.0]}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        found = load_causal_lm(str(tmp_path), device="cpu")
+        assert found.bands == {Kind.PROSE: Band((1.0, most), (2.0, 5.0))}
+        names.append(found.revision)
+    assert len(set(names)) == 3

@@ -1,8 +1,8 @@
 """What ordinary text looks like to a language model: bands of surprise, per kind.
 
-A stretch of text whose mean surprise or length of tokens lies outside the band of its kind is of
-another kind than the model knows (another script, base64, minified code), and what the model says
-about single words of it means little.
+A stretch of text whose mean surprise, length of tokens or share of symbols lies outside the band of
+its kind is of another kind than the model knows (another script, base64, minified code), and what
+the model says about single words of it means little.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from fnmatch import fnmatch
 import numpy as np
 
 from lm_data import Record
-from proxy.scorers.causal_lm import Band, CausalLM, Passage
+from proxy.compress.bands import symbol_share
+from proxy.compress.ports import STRETCH, Band
+from proxy.scorers.causal_lm import CausalLM, Passage
+from proxy.tagging.kinds import line_kind
 from proxy.types import Kind
 
 KINDS: Mapping[Kind, tuple[str, ...]] = {
@@ -25,7 +28,6 @@ KINDS: Mapping[Kind, tuple[str, ...]] = {
 }
 """Which sources show which kind; the first pattern that fits decides."""
 
-STRETCH = 400  # characters
 PER_KIND = 200
 TAILS = (0.5, 99.5)  # per cent: one stretch in a hundred of ordinary text is outside
 
@@ -45,15 +47,23 @@ def kind_of(source: str) -> Kind | None:
 def stretches(records: Iterable[Record]) -> dict[Kind, list[str]]:
     """Take up to four stretches of each document, up to PER_KIND of a kind.
 
-    Short documents are taken whole; those below a quarter of a stretch are left out.
+    Short documents are taken whole; those below a quarter of a stretch are left out, and so is code
+    or a table that stands in prose.
     """
     found: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
     for record in records:
         kind = kind_of(record.source)
         if kind is None or len(record.text) < STRETCH // 4:
             continue
-        found[kind].extend(_cut(record.text, PER_KIND - len(found[kind])))
+        cut = _cut(record.text, PER_KIND - len(found[kind]))
+        found[kind].extend(t for t in cut if kind is not Kind.PROSE or _is_plain(t))
     return found
+
+
+def _is_plain(text: str) -> bool:
+    """Whether no line of a stretch is code or a table's."""
+    kinds = {line_kind(line.strip()) for line in text.splitlines()}
+    return kinds <= {Kind.PROSE, Kind.LIST}
 
 
 def _cut(text: str, limit: int) -> Iterator[str]:
@@ -75,7 +85,8 @@ def _band(model: CausalLM, texts: list[str]) -> Band:
     scored = model.self_information([Passage(text) for text in texts])
     nats = [found.mean_nats for found in scored]
     lengths = [len(text) / len(found.nats) for text, found in zip(texts, scored, strict=True)]
-    return Band(_tails(nats), _tails(lengths))
+    symbols = [symbol_share(text) for text in texts]
+    return Band(_tails(nats), _tails(lengths), _tails(symbols), STRETCH)
 
 
 def _tails(values: list[float]) -> tuple[float, float]:

@@ -69,10 +69,10 @@ class Material:
         return tuple(self._document(numbers) for numbers in self.stretches)
 
     def _document(self, numbers: tuple[int, ...]) -> Document:
-        text = self.texts[self.address(numbers[0])]
-        start, end = self.units[numbers[0]].span.start, self.units[numbers[-1]].span.end
+        start = self.units[numbers[0]].span.start
         spans = (self.units[i].span for i in numbers)
-        return Document(text[start:end], tuple(Span(s.start - start, s.end - start) for s in spans))
+        text = document_text(self, numbers)
+        return Document(text, tuple(Span(s.start - start, s.end - start) for s in spans))
 
 
 def open_leaves(turn: Turn) -> dict[Address, str]:
@@ -104,6 +104,17 @@ def read_material(turn: Turn, policy: Policy, encoding: Encoding) -> Material:
         whole=whole,
         texts=texts,
     )
+
+
+def document_texts(material: Material) -> list[str]:
+    """Return the caller's text of each document, frames included."""
+    return [document_text(material, numbers) for numbers in material.documents]
+
+
+def document_text(material: Material, numbers: Sequence[int]) -> str:
+    """Return the caller's text from the first to the last of some units of one leaf."""
+    start, end = material.units[numbers[0]].span.start, material.units[numbers[-1]].span.end
+    return material.texts[material.address(numbers[0])][start:end]
 
 
 def _grouped(keys: Iterable[int]) -> tuple[tuple[int, ...], ...]:

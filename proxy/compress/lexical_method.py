@@ -23,8 +23,7 @@ from proxy.compress.abbreviations import Place, abbreviated, find_names, is_name
 from proxy.compress.cascade import Scene, Steps
 from proxy.compress.companions import Company, Kept, keep_components
 from proxy.compress.guarded import guarded, result_of
-from proxy.compress.layout import Material, Rendered, render_spans
-from proxy.compress.llmlingua import document_texts
+from proxy.compress.layout import Material, Rendered, document_texts, render_spans
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
 from proxy.compress.result import TurnResult
 from proxy.compress.stop_words import stop_words_of

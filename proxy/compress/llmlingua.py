@@ -32,16 +32,16 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
+from proxy.compress.bands import strange_units
 from proxy.compress.cascade import Scene, Steps
 from proxy.compress.guarded import guarded, measure_of, result_of
-from proxy.compress.layout import Material
+from proxy.compress.layout import Material, document_texts
 from proxy.compress.ports import Heard, Passage, ScoreRequest, Scores, SelfInformation
 from proxy.compress.result import TurnResult, verbatim
 from proxy.compress.words import (
     DIGITS,
     Wording,
     fit_words,
-    is_prose,
     is_rigid,
     read_wording,
     word_nats,
@@ -373,27 +373,12 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
     return result_of(case.wording, kept, scene, reason)
 
 
-def document_texts(material: Material) -> list[str]:
-    """Return the caller's text of each document, frames included."""
-    texts: list[str] = []
-    for numbers in material.documents:
-        start, end = material.units[numbers[0]].span.start, material.units[numbers[-1]].span.end
-        texts.append(Span(start, end).of(material.texts[material.address(numbers[0])]))
-    return texts
-
-
 def rigid_units(material: Material, rated: Sequence[SelfInformation]) -> frozenset[int]:
     """Return the units that lose no word: code, data, frames, and what the LM cannot judge.
 
     ``rated`` is of each document's text.
     """
-    texts = document_texts(material)
-    strange = frozenset(
-        unit
-        for units, text, one in zip(material.documents, texts, rated, strict=True)
-        if not is_prose(text, one)
-        for unit in units
-    )
+    strange = strange_units(material, rated)
     return strange.union(i for i in range(len(material.units)) if is_rigid(material, i))
 
 

@@ -38,6 +38,7 @@ from typing import Final, TypeAlias, cast
 
 import numpy as np
 
+from proxy.compress.bands import strange_units
 from proxy.compress.cascade import Scene, Steps
 from proxy.compress.companions import (
     Company,
@@ -51,15 +52,14 @@ from proxy.compress.companions import (
     words_of,
 )
 from proxy.compress.guarded import guarded, result_of
-from proxy.compress.layout import Material, Rendered, render_spans
-from proxy.compress.llmlingua import Window, cut_windows, document_texts, take_words
+from proxy.compress.layout import Material, Rendered, document_texts, render_spans
+from proxy.compress.llmlingua import Window, cut_windows, take_words
 from proxy.compress.ports import Encoding, Heard, Passage, ScoreRequest, Scores, SelfInformation
 from proxy.compress.result import TurnResult, verbatim
 from proxy.compress.words import (
     DIGITS,
     Scores1D,
     Wording,
-    is_prose,
     is_rigid,
     read_wording,
     render_words,
@@ -110,15 +110,8 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
 
 
 def _wording(scene: Scene, material: Material, plain: Sequence[SelfInformation]) -> Wording:
-    """Cut the turn into words; documents that the LM cannot judge stay in one piece."""
-    strange = {
-        unit
-        for units, text, rated in zip(
-            material.documents, document_texts(material), plain, strict=True
-        )
-        if not is_prose(text, rated)
-        for unit in units
-    }
+    """Cut the turn into words; units that the LM cannot judge stay in one piece."""
+    strange = strange_units(material, plain)
     return read_wording(
         material, scene.encoding, lambda unit: unit in strange or is_rigid(material, unit)
     )

@@ -6,14 +6,15 @@ drives it against the engine, tests against a fake.  Arrays are float32, read-on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Final, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.types import Span
+from proxy.types import Kind, Span
 
 Vector: TypeAlias = NDArray[np.float32]
 
@@ -100,17 +101,75 @@ class Passage:
     exact: bool = True
 
 
+STRETCH: Final = 400
+"""Characters that the bands of a causal LM are measured on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a stretch of text looks to a causal LM."""
+
+    nats: float  # mean per token
+    chars_per_token: float
+    symbols: float  # share of its solid characters that are neither letters, marks nor digits
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """What ordinary text of a kind looks like to a causal LM.
+
+    Measured on stretches of ``stretch`` characters, of which 99 in 100 lie within each pair.  Only
+    one side of each tells that the LM does not know a text: too surprising, too few characters a
+    token (another script, base64), too many symbols (minified code).  What it foretells better
+    than ordinary text it knows well.
+    """
+
+    nats: tuple[float, float]
+    chars_per_token: tuple[float, float]
+    symbols: tuple[float, float] = (0.0, 0.25)
+    stretch: int = STRETCH  # 0: the same limits however short a text is
+
+    def holds(self, manner: Manner, characters: int) -> bool:
+        """Tell whether a stretch of so many characters is ordinary.
+
+        The mean of a shorter one strays further: limits move away from the middle of the band with
+        the square root of what is missing, on the scale of logarithms for a ratio.
+
+        >>> band = Band((1.5, 6.7), (2.2, 5.5), (0.01, 0.1))
+        >>> [band.holds(Manner(4.0, 2.0, 0.05), n) for n in (400, 100)]
+        [False, True]
+        """
+        wider = max(1.0, self.stretch / max(1, characters)) ** 0.5
+        least, most = self.chars_per_token
+        middle = (least * most) ** 0.5
+        return (
+            manner.nats <= _further(self.nats, wider)
+            and manner.chars_per_token >= middle * (least / middle) ** wider
+            and manner.symbols <= _further(self.symbols, wider)
+        )
+
+
+def _further(pair: tuple[float, float], wider: float) -> float:
+    """Return the upper end of a pair whose distance from the middle is multiplied."""
+    middle = sum(pair) / 2
+    return middle + wider * (pair[1] - middle)
+
+
+NO_BANDS: Final[Mapping[Kind, Band]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class SelfInformation:
     """-log p of each token of a passage, in nats, aligned with the token itself.
 
     ``starts`` and ``ends`` are characters of the passage's text; the first token is rated after
-    the beginning-of-sequence token.
+    the beginning-of-sequence token.  ``bands`` are those of the LM, where it was calibrated.
     """
 
     nats: NDArray[np.float32]  # (n,)
     starts: NDArray[np.int32]  # (n,)
     ends: NDArray[np.int32]  # (n,)
+    bands: Mapping[Kind, Band] = field(default_factory=lambda: NO_BANDS, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ import numpy as np
 from proxy.compress.cascade import Scene, Steps, keep_units, units_result
 from proxy.compress.companions import Company, Kept, keep_components
 from proxy.compress.guarded import guarded, result_of
-from proxy.compress.layout import Material, render
-from proxy.compress.llmlingua import document_texts, rigid_units
+from proxy.compress.layout import Material, document_texts, render
+from proxy.compress.llmlingua import rigid_units
 from proxy.compress.ports import Passage, ScoreRequest, Scores, SelfInformation
 from proxy.compress.relevance import Relevance
 from proxy.compress.result import TurnResult

@@ -42,13 +42,6 @@ MARK_TOKENS = 1
 RIGID_KINDS = frozenset({Kind.CODE, Kind.JSON, Kind.TABLE})
 """Nothing is deleted inside a unit of these: code that lost a word does not run."""
 
-LEAST_TOKEN_CHARS = 2.0
-"""Prose has more characters per LM token than this; a script the LM does not know has fewer."""
-MOST_SYMBOLS = 0.25
-"""Share of characters that are neither letters, marks, digits nor white space, in prose."""
-MOST_NATS = 7.0
-"""Mean self-information per LM token, in prose; noise is near the logarithm of the vocabulary."""
-
 Scores1D = NDArray[np.float64]
 
 
@@ -167,14 +160,15 @@ def is_scope(word: str) -> bool:
 def _bare(word: str) -> str:
     """Return a word without the punctuation around it; vowel signs are no punctuation."""
     start, end = 0, len(word)
-    while start < end and not _speaks(word[start]):
+    while start < end and not speaks(word[start]):
         start += 1
-    while start < end and not _speaks(word[end - 1]):
+    while start < end and not speaks(word[end - 1]):
         end -= 1
     return word[start:end]
 
 
-def _speaks(character: str) -> bool:
+def speaks(character: str) -> bool:
+    """Whether a character is a letter, a digit or a mark on one, not a symbol."""
     return character.isalnum() or unicodedata.category(character)[0] == "M"
 
 
@@ -352,22 +346,6 @@ def word_nats(words: Sequence[Word], rated: SelfInformation, start: int = 0) -> 
     last = np.maximum(np.searchsorted(rated.starts, ends, side="left"), first)
     nats: Scores1D = np.round(totals[last] - totals[first], DIGITS)
     return nats
-
-
-def is_prose(text: str, rated: SelfInformation) -> bool:
-    """Whether the LM can judge the words of a text: it is in the band of what it was trained on.
-
-    Outside it (another script, base64, minified code) no word is deleted.
-    """
-    solid = [c for c in text if not c.isspace()]
-    symbols = sum(not _speaks(c) for c in solid)
-    tokens = len(rated.nats)
-    return (
-        tokens > 0
-        and len(text) >= LEAST_TOKEN_CHARS * tokens
-        and symbols <= MOST_SYMBOLS * len(solid)
-        and float(rated.nats.mean(dtype=np.float64)) <= MOST_NATS
-    )
 
 
 # -- words -> text ------------------------------------------------------------------------------

@@ -5,14 +5,21 @@ Importing this package loads no torch; :func:`load_scorer` does.
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+from typing import Final
+
 from proxy.errors import PolicyError
 from proxy.scorers.ensemble import Classifier, Ensemble, Models, Reader
 from proxy.scorers.pooling import Scorer, Steps
 
 __all__ = ["EMBEDDED", "Models", "Scorer", "Steps", "load_models", "load_scorer"]
 
-EMBEDDED = "embedded"
-"""The sentence encoder that travels in the package."""
+EMBEDDED: Final = "embedded"
+"""The models that travel in the package."""
+
+LANGUAGE_MODEL: Final = Path(__file__).parent / "models" / "laconic-tiny"
+"""The embedded causal LM."""
 
 
 def load_scorer(name: str = EMBEDDED) -> Scorer:
@@ -38,8 +45,18 @@ def load_models(encoder: str, language_model: str, classifier: str | None) -> Mo
         load_scorer(encoder),
         reader=lambda: _load_reader(language_model),
         classifier=lambda: _load_classifier(classifier),
-        names=f"{language_model}+{classifier}",
+        names=f"{_told(language_model)}+{classifier}",
     )
+
+
+def _told(language_model: str) -> str:
+    """Name a language model that has not been loaded: its folder's weights and bands count too."""
+    folder = LANGUAGE_MODEL if language_model == EMBEDDED else Path(language_model)
+    try:
+        told = (folder / "config.json").read_bytes()
+    except OSError:
+        return language_model
+    return f"{language_model}@{hashlib.sha256(told).hexdigest()[:12]}"
 
 
 def _load_reader(name: str) -> Reader:

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -46,19 +47,18 @@ from transformers import (
 )
 from transformers.pytorch_utils import Conv1D
 
+from proxy.compress.ports import NO_BANDS, Band
 from proxy.errors import PolicyError, ScorerFailed
+from proxy.scorers import EMBEDDED, LANGUAGE_MODEL
 from proxy.scorers.arithmetic import Arithmetic, Int8Linear, best, one_thread
 from proxy.scorers.pooling import Ids, Steps, drain
+from proxy.types import Kind
 
 Nats: TypeAlias = NDArray[np.float32]
 Offsets: TypeAlias = NDArray[np.int32]
 Rows: TypeAlias = tuple[Tensor, Tensor]
 """A matrix as int8 rows (out, in) and their scales (out,)."""
 
-EMBEDDED: Final = "embedded"
-"""The language model that travels in the package."""
-
-MODELS: Final = Path(__file__).parent / "models"
 FORMAT: Final = 1
 GRID: Final = 128
 """Scores are rounded to 1/128 nat: far above the noise of float32, far below what tells words."""
@@ -112,23 +112,6 @@ class SelfInformation:
     def mean_nats(self) -> float:
         """Mean surprise per token, 0 for no tokens; its exponential is the perplexity."""
         return float(self.nats.mean(dtype=np.float64)) if len(self.nats) else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """What ordinary text of a kind looks like to a model: 99 of 100 stretches lie within.
-
-    A stretch has some 400 characters; shorter ones vary more.
-    """
-
-    nats: tuple[float, float]  # mean per token
-    chars_per_token: tuple[float, float]
-
-    def holds(self, nats: float, chars_per_token: float) -> bool:
-        """Tell whether a stretch with these means is ordinary."""
-        low, high = self.nats
-        least, most = self.chars_per_token
-        return low <= nats <= high and least <= chars_per_token <= most
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +196,7 @@ class CausalLM:
         *,
         window: int,
         revision: str,
-        bands: Mapping[str, Band] | None = None,
+        bands: Mapping[Kind, Band] = NO_BANDS,
         rows_at_once: int | None = None,
     ) -> None:
         """Take a model in evaluation mode; :func:`load_causal_lm` makes all of this.
@@ -225,7 +208,7 @@ class CausalLM:
         fitting = _LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size)
         self._rows_at_once = rows_at_once or max(_FEWEST_ROWS, fitting)
         self._head = _plain_head(model)
-        self.bands = dict(bands or {})  # by kind; empty where a model was not calibrated
+        self.bands = bands  # empty where a model was not calibrated
         self.window = window  # tokens read at once, BOS not counted
         self.revision = revision
 
@@ -449,7 +432,7 @@ def load_causal_lm(
     chosen = precision or _best(where)
     if chosen is Precision.INT8 and where.type != "cpu":
         raise PolicyError(f"scorer {name!r}: int8 is for CPUs, found device {where.type}")
-    folder = MODELS / "laconic-tiny" if name == EMBEDDED else Path(name)
+    folder = LANGUAGE_MODEL if name == EMBEDDED else Path(name)
     if _exported(folder):
         return _from_export(folder, chosen, where)
     return _from_hub(name, chosen, where)
@@ -501,12 +484,32 @@ def _from_export(folder: Path, precision: Precision, device: torch.device) -> Ca
         _plain(tokenizer),
         int(config["llama"]["bos_token_id"]),
         window=int(config["window"]),
-        bands={
-            kind: Band(tuple(band["nats"]), tuple(band["chars_per_token"]))
-            for kind, band in config.get("bands", {}).items()
-        },
-        revision=f"{config['name']}@{config['revision']}/{_backend(precision, device)}",
+        bands=_bands(config),
+        revision=f"{config['name']}@{config['revision']}{_calibration(config)}"
+        f"/{_backend(precision, device)}",
     )
+
+
+def _bands(config: Mapping[str, Any]) -> Mapping[Kind, Band]:
+    """Read the bands that were measured at export; an older file may lack some of their fields."""
+    return MappingProxyType(
+        {Kind(kind): _band(told) for kind, told in config.get("bands", {}).items()}
+    )
+
+
+def _band(told: Mapping[str, Any]) -> Band:
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in told.items()
+    }
+    return Band(**fields)
+
+
+def _calibration(config: Mapping[str, Any]) -> str:
+    """Name the bands: equal scores in other bands make another compression."""
+    if not config.get("bands"):
+        return ""
+    told = json.dumps(config["bands"], sort_keys=True)
+    return f".{hashlib.sha256(told.encode()).hexdigest()[:6]}"
 
 
 def _from_hub(name: str, precision: Precision, device: torch.device) -> CausalLM:

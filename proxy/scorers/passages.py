@@ -51,12 +51,12 @@ class PassageReader:
         """Rate a passage; each step yields the tokens it read.  Raises ScorerFailed."""
         if not passage.heard:
             plain = yield from self._model.steps(PlainPassage(passage.text))
-            return SelfInformation(plain.nats, plain.starts, plain.ends)
+            return SelfInformation(plain.nats, plain.starts, plain.ends, self._model.bands)
         with self._lock:
             tokens = self._model.tokenise(passage.text)
             nats = self._after(passage, tokens)
         yield len(tokens.ids)
-        return SelfInformation(nats, tokens.starts, tokens.ends)
+        return SelfInformation(nats, tokens.starts, tokens.ends, self._model.bands)
 
     def _after(self, passage: Passage, tokens: LmTokens) -> Nats:
         """Surprise of a passage's tokens (n,) after what was heard."""
