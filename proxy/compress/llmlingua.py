@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 *Budget controller* (Sec. 3.1).  Whole documents (demonstrations, passages) are taken in descending
-perplexity, as long as they fit in k times the context's budget; a rate for what was taken follows
-from the budget.  Under ``budget: prompt`` one rate is for instruction, context and question:
+perplexity, as long as they fit in k times the context's budget, then longer ones where these do not
+fill it; a rate for what was taken follows from the budget.  Under ``budget: prompt`` one rate is
+for instruction, context and question:
 
     tau_dems  = (tau L - tau_ins L_ins - tau_que L_que) / L_dems
     delta_tau = (k tau_dems L_dems - L_kept) / (L_ins + L_que)      added to tau_ins and tau_que
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, product
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -154,23 +155,22 @@ def choose_documents(
     """Take whole documents, the most surprising first, while they fit in ``k`` times ``room``.
 
     ``least`` is what a document costs with all words dropped that may be; together these must fit
-    ``room`` itself.  Where nothing fits whole, the first one that can be shortened to ``room`` is
-    taken alone.
+    ``room`` itself.  Where what fits whole does not fill ``room``, longer ones are taken, too, in
+    the same order, to be shortened, until it is filled.
 
     >>> choose_documents([9.0, 5.0, 7.0], [60, 50, 30], [5, 5, 5], room=50, k=2)
+    Choice(taken=(0, 2), whole=frozenset())
+    >>> choose_documents([9.0, 5.0, 7.0], [160, 150, 30], [5, 5, 5], room=50, k=2)
     Choice(taken=(0, 2), whole=frozenset())
     """
     taken: list[int] = []
     total, bottom = 0, 0
-    order = _most_surprising(perplexity)
-    for document in order:
-        fits = total + lengths[document] <= k * room and bottom + least[document] <= room
-        if fits:
+    for whole, document in product((True, False), _most_surprising(perplexity)):
+        fits = total + lengths[document] <= k * room if whole else not taken or total < room
+        if fits and document not in taken and bottom + least[document] <= room:
             taken.append(document)
             total += lengths[document]
             bottom += least[document]
-    if not taken:
-        taken = [document for document in order if least[document] <= room][:1]
     return Choice(tuple(sorted(taken)))
 
 

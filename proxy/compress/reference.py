@@ -64,18 +64,19 @@ def word_nats(
 def choose_documents(
     perplexity: Sequence[float], lengths: Sequence[int], least: Sequence[int], room: float, k: float
 ) -> list[int]:
-    """Say :func:`proxy.compress.llmlingua.choose_documents`: take the most surprising that fits."""
-    rest = list(range(len(perplexity)))
+    """Say :func:`proxy.compress.llmlingua.choose_documents`: what fits, then what fills."""
+    order = sorted(range(len(perplexity)), key=lambda i: (-round(perplexity[i], 4), i))
     taken: list[int] = []
-    while rest:
-        best = max(rest, key=lambda i: (round(perplexity[i], 4), -i))
-        rest.remove(best)
-        more = [*taken, best]
+    for document in order:
+        more = [*taken, document]
         if sum(lengths[i] for i in more) <= k * room and sum(least[i] for i in more) <= room:
             taken = more
-    if not taken:
-        small = [i for i in range(len(perplexity)) if least[i] <= room]
-        taken = small and [max(small, key=lambda i: (round(perplexity[i], 4), -i))]
+    while not taken or sum(lengths[i] for i in taken) < room:
+        bottom = sum(least[i] for i in taken)
+        rest = [i for i in order if i not in taken and bottom + least[i] <= room]
+        if not rest:
+            break
+        taken.append(rest[0])
     return sorted(taken)
 
 
