@@ -275,6 +275,15 @@ def test_reading_on_equals_reading_in_one_go(lm):
     assert near(lm.extend(prefix, ids[5:])[0], second, grid=0)  # the old prefix is still good
 
 
+def test_what_is_followed_is_heard_though_not_scored(lm):
+    ids = lm.tokenise(TEXT[:40]).ids
+    _, longer = lm.extend(lm.start(), ids[:5])
+    heard = lm.follow(lm.start(), ids[:5])
+    assert heard.ids.tolist() == longer.ids.tolist()
+    assert near(lm.extend(heard, ids[5:])[0], lm.extend(longer, ids[5:])[0], grid=0)
+    assert lm.follow(heard, ids[:0]) is heard
+
+
 def test_a_cropped_prefix_reads_on_as_if_no_more_had_been_read(lm):
     ids = lm.tokenise(TEXT[:40]).ids
     _, long = lm.extend(lm.start(), ids)

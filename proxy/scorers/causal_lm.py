@@ -267,15 +267,35 @@ class CausalLM:
         """
         if not len(ids):
             return np.zeros(0, dtype=np.float32), prefix
+        longer, read = self._longer(prefix, ids), len(prefix) - 1  # from the token that waits
+        nats = self._surprise(longer.ids[None, read:], longer.positions[read:-1], longer.cache)
+        return _frozen(nats[0]), longer
+
+    @torch.inference_mode()
+    def follow(self, prefix: Prefix, ids: Ids) -> Prefix:
+        """Read on as ``extend`` does, without scoring: no logits are made."""
+        if not len(ids):
+            return prefix
+        longer, read = self._longer(prefix, ids), slice(len(prefix) - 1, -1)
+        self._model.base_model(
+            input_ids=torch.from_numpy(longer.ids[None, read]).to(self._device),
+            position_ids=torch.from_numpy(longer.positions[None, read]).to(self._device),
+            past_key_values=longer.cache,
+            use_cache=True,
+        )
+        return longer
+
+    def _longer(self, prefix: Prefix, ids: Ids) -> Prefix:
+        """Return a prefix with ``ids`` behind it, and a copy of its cache, yet to be filled."""
         positions = prefix.following + np.arange(len(ids))
         if positions[-1] > self.window:
             raise ValueError(f"position {positions[-1]}: wanted at most {self.window}")
-        whole = np.concatenate([prefix.ids, ids])
-        places = np.concatenate([prefix.positions, positions])
-        cache = DynamicCache([(keys, values) for keys, values, *_ in prefix.cache])
-        read = len(prefix) - 1  # from the token that waits
-        nats = self._surprise(whole[None, read:], places[read:-1], cache)
-        return _frozen(nats[0]), Prefix(whole, places, int(positions[-1]) + 1, cache)
+        return Prefix(
+            np.concatenate([prefix.ids, ids]),
+            np.concatenate([prefix.positions, positions]),
+            int(positions[-1]) + 1,
+            DynamicCache([(keys, values) for keys, values, *_ in prefix.cache]),
+        )
 
     @torch.inference_mode()
     def log_probabilities(self, prefix: Prefix, ids: Ids) -> Iterator[Tensor]:

@@ -3,7 +3,8 @@
 Theory of operation.  ITPC asks window by window, each time naming all it heard before.  What was
 heard is not read again: the states after each stretch are remembered under a key that chains over
 the stretches, so that the next request only extends them.  Where the model's window is full, the
-last half of what was kept is read afresh, and reading goes on from there.
+last of what was kept, a quarter of a window, is read afresh, and reading goes on from there: a
+longer rest would be read again more often.  What is read only to be heard is not scored.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from proxy.scorers.pooling import Ids, Steps
 Value = TypeVar("Value")
 
 _REMEMBERED = 8  # prefixes; each holds the states of at most one model window
+_REST = 4  # one part in so many of a window stays when it is full
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,11 @@ class PassageReader:
     def _kept(self, prefix: Prefix, stretch: Heard) -> Prefix:
         """Read the kept text of a stretch as if nothing else had been there."""
         text = "".join(span.of(stretch.text) for span in stretch.kept)
-        return self._read_on(prefix, self._model.tokenise(text).ids)[2]
+        ids = self._model.tokenise(text).ids
+        while len(ids):
+            prefix, room = self._with_room(prefix, len(ids))
+            prefix, ids = self._model.follow(prefix, ids[:room]), ids[room:]
+        return prefix
 
     def _gathered(self, prefix: Prefix, stretch: Heard, raw_key: bytes) -> Prefix:
         """Read all of a stretch, or recall having read it, and keep the states of what was kept."""
@@ -107,19 +113,13 @@ class PassageReader:
         return read.after.gather(kept)
 
     def _read_on(self, prefix: Prefix, ids: Ids) -> tuple[int, Nats, Prefix]:
-        """Read ``ids`` after ``prefix``; return the prefix's length then, the surprise, the states.
-
-        A prefix that leaves no room is cut to its last half window and read afresh.
-        """
+        """Read ``ids`` after ``prefix``; return its length then, their surprise, all states."""
         nats: list[Nats] = []
         before = len(prefix)
         done = 0
         while done < len(ids):
-            room = self._model.window - prefix.following + 1
-            if room < min(len(ids) - done, self._model.window // 2):
-                prefix = self._afresh(prefix)
-                room = self._model.window - prefix.following + 1
-                before = len(prefix) if done == 0 else before
+            prefix, room = self._with_room(prefix, len(ids) - done)
+            before = len(prefix) if done == 0 else before
             scored, prefix = self._model.extend(prefix, ids[done : done + room])
             nats.append(scored)
             done += len(scored)
@@ -127,9 +127,17 @@ class PassageReader:
         joined.flags.writeable = False
         return before, joined, prefix
 
-    def _afresh(self, prefix: Prefix) -> Prefix:
-        tail = prefix.ids[1:][-(self._model.window // 2) :]
-        return self._model.extend(self._model.start(), tail)[1]
+    def _with_room(self, prefix: Prefix, wanted: int) -> tuple[Prefix, int]:
+        """Return a prefix, its last part read afresh where it leaves too little room, and the room.
+
+        Enough is what is wanted, or half a window.
+        """
+        room = self._model.window - prefix.following + 1
+        if room >= min(wanted, self._model.window // 2):
+            return prefix, room
+        tail = prefix.ids[1:][-(self._model.window // _REST) :]
+        prefix = self._model.follow(self._model.start(), tail)
+        return prefix, self._model.window - prefix.following + 1
 
 
 def _chained(key: bytes, text: str, kept: Sequence[tuple[int, int]]) -> bytes:
