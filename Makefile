@@ -8,12 +8,19 @@ TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 UPSTREAM ?= https://api.openai.com/v1
 WORKERS ?= 2
 
-.PHONY: demo serve test check format bench clean
+# Where what we are compared with lives, each in an environment of its own.
+PEERS ?= $(or $(LACONIC_PEERS),.peers)
+
+.PHONY: demo serve test check format bench bench-peers clean
+
+define install_torch
+	$(1)/bin/pip install --quiet --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)+cpu \
+		|| $(1)/bin/pip install --quiet $(TORCH)
+endef
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)+cpu \
-		|| $(BIN)/pip install --quiet $(TORCH)
+	$(call install_torch,$(VENV))
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
@@ -38,6 +45,14 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.installed ## figures; the data folder comes from LACONIC_DATA
 	$(BIN)/python benchmarks/all.py
+
+bench-peers: $(PEERS)/llmlingua/.installed ## what some benchmarks compare with; never in our own environment
+
+$(PEERS)/llmlingua/.installed: benchmarks/peers/llmlingua.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)/llmlingua
+	$(call install_torch,$(PEERS)/llmlingua)
+	$(PEERS)/llmlingua/bin/pip install --quiet --requirement benchmarks/peers/llmlingua.txt
+	touch $@
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
