@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 from driving import ENCODING, Answers, Run, assistant, drive, passages, policy, turn, user
 
-from proxy.compress.cascade import INSTRUCTION_CHARS, Past, Scene, compress_turn
+from proxy.compress.cascade import compress_turn
+from proxy.compress.guarded import INSTRUCTION_CHARS, Past, Scene
 from proxy.errors import ScorerFailed
 from proxy.types import Component, Reason
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from proxy.compress import reference
 from proxy.compress.abbreviations import saved_tokens
-from proxy.compress.cascade import Past, Scene
+from proxy.compress.guarded import Past, Scene
 from proxy.compress.lexical_method import compress_turn, lettered, squeezed
 from proxy.compress.stop_words import STOP_WORDS, stop_words_of
 from proxy.compress.words import is_scope

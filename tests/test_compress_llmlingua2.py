@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.compress import reference_long
-from proxy.compress.cascade import Past, Scene
 from proxy.compress.companions import Basket, company_of
+from proxy.compress.guarded import Past, Scene
 from proxy.compress.layout import read_material
 from proxy.compress.llmlingua2 import compress_turn, word_probabilities
 from proxy.compress.ports import KeepProbabilities

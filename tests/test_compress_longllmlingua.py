@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.compress import reference_long
-from proxy.compress.cascade import Past, Scene
+from proxy.compress.guarded import Past, Scene
 from proxy.compress.longllmlingua import (
     RESTRICTIVE,
     choose_documents,

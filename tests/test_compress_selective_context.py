@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.compress import reference
-from proxy.compress.cascade import Past, Scene
 from proxy.compress.companions import company_of
+from proxy.compress.guarded import Past, Scene
 from proxy.compress.layout import read_material
 from proxy.compress.selective_context import compress_turn, keep_groups, phrases
 from proxy.compress.words import read_wording

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from proxy.compress.cascade import Scene
+from proxy.compress.guarded import Scene
 from proxy.compress.layout import Rendered
 from proxy.compress.ports import Encoding
 from proxy.compress.words import MARK_TOKENS, Scores1D, Wording, is_rigid, render_words

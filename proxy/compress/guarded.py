@@ -1,60 +1,203 @@
 """What every method does around its own work: the guards before it, and recall after it.
 
-The paper methods do not need a question, so a turn without one is compressed all the same; where
-there is one, or an instruction, an ask that needs all of the text still passes through.
+The cascade is steered by a question and passes without one.  The paper methods do not need it, so a
+turn without one is compressed all the same; where there is one, or an instruction, an ask that
+needs all of the text still passes through.
+
+A generator, because a method must ask for scores midway (is the ask a whole-text task? then: how
+relevant is each unit?), and pure: it puts the question, the engine answers, tests answer with a
+fake.  A ``CompressionError`` thrown into it ends it; the driver in ``request`` names the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator
-from dataclasses import replace
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TypeAlias
 
 from proxy.compress import recall
-from proxy.compress.cascade import Scene, Steps, hear, nothing_to_select, units_result, with_recall
-from proxy.compress.layout import Material, Rendered, read_material
-from proxy.compress.ports import Encoding, QuestionVectors, ScoreRequest, Scores
+from proxy.compress.asks import needs_whole_text, whole_text_score
+from proxy.compress.layout import Material, Rendered, read_material, totals
+from proxy.compress.ports import (
+    Document,
+    DocumentVectors,
+    Encoding,
+    QuestionVectors,
+    ScoreRequest,
+    Scores,
+)
 from proxy.compress.result import TurnResult, verbatim
 from proxy.compress.words import Measure, Wording, render_words
-from proxy.policy.schema import WholeText
-from proxy.types import Component, Reason
+from proxy.policy.schema import Policy, WholeText
+from proxy.types import Component, Count, LeafEdit, Piece, Reason, Span, Turn
 
-Body: TypeAlias = Callable[[Scene, Material], Generator[ScoreRequest, Scores, TurnResult]]
+INSTRUCTION_CHARS = 1_000
+"""Characters of an instruction's head, and of its tail, that are embedded."""
+
+_MISSED = (Reason.BUDGET_INFEASIBLE, Reason.FORCED_OVER_BUDGET)
+"""A target that was not met is told, whatever else happened to the turn (law 7)."""
+
+Steps: TypeAlias = Generator[ScoreRequest, Scores, TurnResult]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The turns before one: what they dropped, and their tokens as sent by the caller and by us."""
+
+    store: recall.Archive = recall.EMPTY
+    before: int = 0
+    sent: int = 0
+
+    def then(self, turn: int, result: TurnResult) -> Past:
+        """Return the past after one more turn."""
+        store = self.store.then(turn, result)
+        return Past(store, self.before + result.before, self.sent + result.after)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A turn and what surrounds it: everything that its compressed form may depend on.
+
+    ``asked`` is what steers relevance, once it was heard.
+    """
+
+    turn: Turn
+    past: Past
+    policy: Policy
+    encoding: Encoding
+    asked: QuestionVectors | None = None
+
+    @property
+    def recalls(self) -> bool:
+        """Whether this turn may bring back what earlier ones dropped."""
+        missing = bool(self.past.store.missing)
+        return missing and self.turn.own_question and self.policy.recall.share > 0
+
+
+Body: TypeAlias = Callable[[Scene, Material], Steps]
 """A method's own work, on a turn in which there is something to compress."""
 
 
-def guarded(scene: Scene, body: Body) -> Steps:
+def guarded(scene: Scene, body: Body, *, steered: bool = False) -> Steps:
     """Run a method on a turn, unless there is nothing to do or the ask needs all of the text.
 
-    ``scene.policy`` says by its targets what is laid out.  What earlier turns left out comes back
-    as under the cascade, where the policy allows recall.
+    ``scene.policy`` says by its targets what is laid out; a ``steered`` method does nothing without
+    a question.  What earlier turns left out comes back, where the policy allows recall.
     """
     material = read_material(scene.turn, scene.policy, scene.encoding)
     idle = nothing_to_select(material, scene.policy)
-    store = scene.past.store
-    recalling = scene.recalls
-    asked: QuestionVectors | None = None
-    ask = _ask(scene)
-    if ask and (recalling or (scene.policy.whole_text is not WholeText.IGNORE and idle is None)):
+    ask = scene.turn.question if steered else _ask(scene)
+    if idle is None and steered and ask is None:
+        return verbatim(material.before, Reason.NO_QUESTION)
+    if idle is not None and not (scene.past.store.missing and scene.turn.own_question):
+        return verbatim(material.before, idle)
+
+    if ask is not None and (
+        steered or scene.recalls or scene.policy.whole_text is not WholeText.IGNORE
+    ):
         asked, whole = yield from hear(scene, ask, has_text=idle is None)
         if whole:
-            restores = idle is not None and bool(store.missing)
-            return replace(verbatim(material.before, Reason.WHOLE_TEXT), restores=restores)
-    result = verbatim(material.before, idle)
-    if idle is None:
-        result = yield from body(scene, material)
-    if asked is not None and recalling and scene.turn.question:
-        scores = yield ScoreRequest(documents=store.documents())
-        chosen = recall.wanted(
-            store, scene.turn.question, asked, scores.documents, scene.policy.recall
-        )
-        result = with_recall(scene, result, store, chosen)
-    return result
+            return replace(verbatim(material.before, Reason.WHOLE_TEXT), restores=idle is not None)
+        scene = replace(scene, asked=asked)
+    steps = body(scene, material) if idle is None else _idle(verbatim(material.before, idle))
+    if not scene.recalls:
+        return (yield from steps)
+    result, documents = yield from _with_earlier(steps, scene.past.store.documents())
+    return _with_recall(scene, result, documents)
 
 
 def _ask(scene: Scene) -> str | None:
     """Return the question or, where there is none, the last instruction in force."""
-    return scene.turn.question or next(reversed(scene.turn.instructions), None)
+    return scene.turn.question or next(reversed(scene.turn.instructions), None) or None
+
+
+def _idle(result: TurnResult) -> Steps:
+    """Do nothing, and ask for nothing."""
+    return result
+    yield ScoreRequest()
+
+
+def _with_earlier(
+    steps: Steps, earlier: tuple[Document, ...]
+) -> Generator[ScoreRequest, Scores, tuple[TurnResult, Sequence[DocumentVectors]]]:
+    """Run a method; the earlier turns' documents are asked for together with its first scores."""
+    try:
+        ask = next(steps)
+    except StopIteration as done:
+        scores = yield ScoreRequest(documents=earlier)
+        return done.value, scores.documents
+    scores = yield replace(ask, documents=(*ask.documents, *earlier))
+    own, found = scores.documents[: len(ask.documents)], scores.documents[len(ask.documents) :]
+    try:
+        ask = steps.send(replace(scores, documents=own))
+        while True:
+            ask = steps.send((yield ask))
+    except StopIteration as done:
+        return done.value, found
+
+
+def nothing_to_select(material: Material, policy: Policy) -> Reason | None:
+    """Return why nothing in this turn is to be selected from, or None."""
+    if not any(not unit.frame for unit in material.units):
+        return Reason.NO_CONTEXT
+    if material.before[Component.CONTEXT] < policy.min_tokens:
+        return Reason.TOO_SHORT
+    return None
+
+
+def hear(
+    scene: Scene, question: str, *, has_text: bool
+) -> Generator[ScoreRequest, Scores, tuple[QuestionVectors, bool]]:
+    """Embed what steers relevance, and tell whether the ask needs the whole text.
+
+    An ask without text of its own would restore every turn before it, for good, so it must be
+    sure: "thanks" is no look-up either.
+    """
+    choice, steer = scene.policy.whole_text, steering(scene.turn)
+    if choice is WholeText.IGNORE:
+        scores = yield ScoreRequest(questions=(steer,))
+        return scores.questions[0], False
+    instructions = tuple(_clipped(text) for text in scene.turn.instructions)
+    asks = (question, *instructions) if steer == question else (question, *instructions, steer)
+    scores = yield ScoreRequest(questions=asks)
+    asked, *instructed = scores.questions
+    ask = whole_text_score(question, asked, instructions, instructed[: len(instructions)])
+    asked = asked if steer == question else instructed[-1]
+    if choice is WholeText.SAFE and not has_text:
+        choice = WholeText.SURE
+    return asked, needs_whole_text(ask, choice)
+
+
+def steering(turn: Turn) -> str:
+    """Return what units are rated against: the question and, for tool results, their calls."""
+    if turn.own_question:
+        return turn.question or ""
+    return _clipped(" ".join([turn.question or "", *turn.hints]))
+
+
+def _clipped(instruction: str) -> str:
+    """Keep the head and the tail of a long instruction, where the task is named."""
+    if len(instruction) <= 2 * INSTRUCTION_CHARS:
+        return instruction
+    return f"{instruction[:INSTRUCTION_CHARS]}\n{instruction[-INSTRUCTION_CHARS:]}"
+
+
+# -- results -------------------------------------------------------------------------------------
+
+
+def units_result(
+    material: Material, kept: frozenset[int], rendered: Rendered, reason: Reason | None
+) -> TurnResult:
+    """Return the result of keeping these units whole, as rendered."""
+    if not rendered.edits:
+        return verbatim(material.before, reason or Reason.NEVER_LONGER)
+    edited = {edit.address for edit in rendered.edits}
+    dropped = frozenset(
+        i for i in range(len(material.units)) if i not in kept and material.address(i) in edited
+    )
+    counts = MappingProxyType(totals(material.before, rendered.after))
+    return TurnResult(counts, rendered.edits, reason, dropped, material=material)
 
 
 def measure_of(wording: Wording, scene: Scene, component: Component) -> Measure:
@@ -76,3 +219,42 @@ def result_of(
         unit for unit in range(len(material.units)) if kept.issuperset(wording.of_unit(unit))
     )
     return units_result(material, whole, rendered, reason)
+
+
+# -- recall -------------------------------------------------------------------------------------
+
+
+def _with_recall(
+    scene: Scene, result: TurnResult, documents: Sequence[DocumentVectors]
+) -> TurnResult:
+    """Put what the question needs of earlier turns at the head of this turn's first user text."""
+    store, address = scene.past.store, recall.landing(scene.turn)
+    if scene.asked is None or scene.turn.question is None or address is None:
+        return result
+    chosen = recall.wanted(store, scene.turn.question, scene.asked, documents, scene.policy.recall)
+    if not chosen:
+        return result
+    pieces = recall.block(store, chosen)
+    texts = {a: text for m in store.materials.values() for a, text in m.texts.items()}
+    tokens = scene.encoding.count(recall.text_of(pieces, texts))
+    context = result.components[Component.CONTEXT]
+    counts: Mapping[Component, Count] = MappingProxyType(
+        {**result.components, Component.CONTEXT: Count(context.before, context.after + tokens)}
+    )
+    return replace(
+        result,
+        components=counts,
+        edits=_placed(scene.turn, result.edits, address, pieces),
+        reason=result.reason if result.reason in _MISSED else None,
+        recalled=chosen,
+        recalled_tokens=tokens,
+    )
+
+
+def _placed(
+    turn: Turn, edits: Sequence[LeafEdit], address: object, pieces: Sequence[Piece]
+) -> tuple[LeafEdit, ...]:
+    placed = [e for e in edits if e.address != address]
+    leaf = next(leaf for m in turn.messages for leaf in m.leaves if leaf.address == address)
+    own = next((e.pieces for e in edits if e.address == address), (Span(0, len(leaf.text)),))
+    return (LeafEdit(leaf.address, (*pieces, *own)), *placed)

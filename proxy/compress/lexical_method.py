@@ -20,9 +20,8 @@ from dataclasses import replace
 from typing import TypeAlias, cast
 
 from proxy.compress.abbreviations import Place, abbreviated, find_names, is_named
-from proxy.compress.cascade import Scene, Steps
 from proxy.compress.companions import Company, Kept, keep_components
-from proxy.compress.guarded import guarded, result_of
+from proxy.compress.guarded import Scene, Steps, guarded, result_of
 from proxy.compress.layout import Material, Rendered, document_texts, render_spans
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
 from proxy.compress.result import TurnResult

@@ -34,8 +34,7 @@ from typing import TypeAlias, cast
 import numpy as np
 
 from proxy.compress.bands import strange_units
-from proxy.compress.cascade import Scene, Steps
-from proxy.compress.guarded import guarded, measure_of, result_of
+from proxy.compress.guarded import Scene, Steps, guarded, measure_of, result_of
 from proxy.compress.layout import Material, document_texts
 from proxy.compress.ports import Heard, Passage, ScoreRequest, Scores, SelfInformation
 from proxy.compress.result import TurnResult, verbatim

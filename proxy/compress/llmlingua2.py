@@ -25,9 +25,8 @@ from typing import cast
 
 import numpy as np
 
-from proxy.compress.cascade import Scene, Steps
 from proxy.compress.companions import best_first, forced_words, keep_components
-from proxy.compress.guarded import guarded, result_of
+from proxy.compress.guarded import Scene, Steps, guarded, result_of
 from proxy.compress.layout import Material
 from proxy.compress.ports import KeepProbabilities, ScoreRequest, Scores
 from proxy.compress.relevance import rate_units

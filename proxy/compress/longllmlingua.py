@@ -39,7 +39,6 @@ from typing import Final, TypeAlias, cast
 import numpy as np
 
 from proxy.compress.bands import strange_units
-from proxy.compress.cascade import Scene, Steps
 from proxy.compress.companions import (
     Company,
     Kept,
@@ -51,7 +50,7 @@ from proxy.compress.companions import (
     targeted,
     words_of,
 )
-from proxy.compress.guarded import guarded, result_of
+from proxy.compress.guarded import Scene, Steps, guarded, result_of
 from proxy.compress.layout import Material, Rendered, document_texts, render_spans
 from proxy.compress.llmlingua import Window, cut_windows, take_words
 from proxy.compress.ports import Encoding, Heard, Passage, ScoreRequest, Scores, SelfInformation

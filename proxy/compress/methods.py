@@ -14,7 +14,7 @@ from proxy.compress import (
     longllmlingua,
     selective_context,
 )
-from proxy.compress.cascade import Scene, Steps
+from proxy.compress.guarded import Scene, Steps
 
 METHODS: Final[Mapping[str, Callable[[Scene], Steps]]] = MappingProxyType(
     {

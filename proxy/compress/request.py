@@ -12,7 +12,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
-from proxy.compress.cascade import Past, Scene
+from proxy.compress.guarded import Past, Scene
 from proxy.compress.layout import token_counts
 from proxy.compress.methods import METHODS
 from proxy.compress.ports import Encoding, ScoreRequest, Scores

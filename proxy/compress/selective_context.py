@@ -19,9 +19,9 @@ from typing import cast
 
 import numpy as np
 
-from proxy.compress.cascade import Scene, Steps, keep_units, units_result
+from proxy.compress.cascade import keep_units
 from proxy.compress.companions import Company, Kept, keep_components
-from proxy.compress.guarded import guarded, result_of
+from proxy.compress.guarded import Scene, Steps, guarded, result_of, units_result
 from proxy.compress.layout import Material, document_texts, render
 from proxy.compress.llmlingua import rigid_units
 from proxy.compress.ports import Passage, ScoreRequest, Scores, SelfInformation
