@@ -15,13 +15,12 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from proxy.scorers.causal_lm import MODELS
+from proxy.scorers import LANGUAGE_MODEL
 
-TINY = MODELS / "laconic-tiny"
 BOS = "<|bos|>"
 
 
-def float_model(out: Path, source: Path = TINY) -> Path:
+def float_model(out: Path, source: Path = LANGUAGE_MODEL) -> Path:
     """Write an exported model to a folder under ``out`` named by its revision; return that."""
     config = json.loads((source / "config.json").read_text("utf-8"))
     folder = out / f"{config['name']}-{config['revision']}"
