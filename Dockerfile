@@ -23,7 +23,8 @@ LABEL org.opencontainers.image.title="laconic" \
 RUN useradd --create-home --uid 10001 laconic \
     && install -d -m 0700 -o laconic -g laconic /var/lib/laconic
 COPY --from=build /opt/laconic /opt/laconic
-ENV PATH=/opt/laconic/bin:$PATH PYTHONUNBUFFERED=1 LACONIC_LEDGER_PATH=/var/lib/laconic/ledger.sqlite3
+ENV PATH=/opt/laconic/bin:$PATH PYTHONUNBUFFERED=1 LACONIC_LEDGER_PATH=/var/lib/laconic/ledger.sqlite3 \
+    LACONIC_MEMO_PATH=/var/lib/laconic/memo.sqlite3
 USER laconic
 VOLUME /var/lib/laconic
 EXPOSE 8790

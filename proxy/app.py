@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -29,6 +30,7 @@ from proxy.gateway import (
     Compression,
     Engine,
     Gateway,
+    MemoUsage,
     Method,
     Metrics,
     own_error,
@@ -36,7 +38,7 @@ from proxy.gateway import (
 )
 from proxy.gateway.metrics import CONTENT_TYPE
 from proxy.ledger import LogSink, Sink, SqliteSink
-from proxy.memo import TurnMemo, VectorMemo
+from proxy.memo import DiskMemo, DiskShelf, TurnMemo, Usage, VectorMemo
 from proxy.policy import PolicyStore, layered, load_policies, read_policy_dir
 from proxy.scorers import Models, load_models
 from proxy.settings import LogFormat, Settings
@@ -62,9 +64,10 @@ def build_app(
     method: Method,
     engine: Engine,
     sinks: Sequence[Sink] = (),
+    memo: MemoUsage = dict,
 ) -> web.Application:
     """Build the application; the caller keeps, and closes, what it passes in."""
-    metrics = Metrics()
+    metrics = Metrics(memo)
 
     async def doors(app: web.Application) -> AsyncIterator[None]:
         limits = Limits(
@@ -217,9 +220,12 @@ async def serve(settings: Settings) -> None:
     refuse_itself(settings)
     policies = open_policies(settings)
     sinks = open_sinks(settings)
-    engine = build_engine(settings)
+    disk = open_disk_memo(settings)
+    memo = VectorMemo(settings.memo_bytes, shelf=None if disk is None else DiskShelf(disk))
+    engine = build_engine(settings, memo)
     method = Cascade(TurnMemo(), lambda: engine.revision)
-    app = build_app(settings, policies, method=method, engine=engine, sinks=sinks)
+    usage = partial(memo_usage, memo, disk)
+    app = build_app(settings, policies, method=method, engine=engine, sinks=sinks, memo=usage)
     runner = build_runner(app, settings)
     log = structlog.get_logger("laconic")
     try:
@@ -230,7 +236,7 @@ async def serve(settings: Settings) -> None:
         log.info("stopping", drain_s=_DRAIN_S)
     finally:
         await runner.cleanup()
-        await asyncio.to_thread(_close_all, engine, sinks)
+        await asyncio.to_thread(_close_all, engine, sinks, disk)
 
 
 def run(settings: Settings) -> None:
@@ -283,7 +289,31 @@ def open_sinks(settings: Settings) -> list[Sink]:
     return [LogSink(), SqliteSink(settings.ledger_path)]
 
 
-def build_engine(settings: Settings) -> ModelEngine:
+def open_disk_memo(settings: Settings) -> DiskMemo | None:
+    """Open the memo's file, unless turned off; one that cannot be used is told, and done without.
+
+    It only saves time: no request shall fail for its sake (law 8).
+    """
+    if settings.memo_path is None:
+        return None
+    log = structlog.get_logger("laconic")
+
+    def warn(text: str) -> None:
+        log.warning("memo", detail=text)
+
+    try:
+        return DiskMemo(settings.memo_path, settings.memo_disk_bytes, warn=warn)
+    except PolicyError as error:
+        log.warning("memo-unusable", error=str(error))
+        return None
+
+
+def memo_usage(memo: VectorMemo, disk: DiskMemo | None) -> Mapping[str, Usage]:
+    """Return how the memo has served, by where it looked."""
+    return {"memory": memo.usage} | ({} if disk is None else {"disk": disk.usage})
+
+
+def build_engine(settings: Settings, memo: VectorMemo) -> ModelEngine:
     """Make the engine; it loads the model once it is started."""
 
     def load() -> Models:
@@ -292,7 +322,7 @@ def build_engine(settings: Settings) -> ModelEngine:
 
     return ModelEngine(
         load,
-        VectorMemo(settings.memo_bytes),
+        memo,
         threads=settings.threads or os.cpu_count() or 1,
         queue_entries=settings.queue_entries,
     )
@@ -306,10 +336,12 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _close_all(engine: ModelEngine, sinks: Sequence[Sink]) -> None:
+def _close_all(engine: ModelEngine, sinks: Sequence[Sink], disk: DiskMemo | None) -> None:
     engine.close()
     for sink in sinks:
         sink.close()
+    if disk is not None:
+        disk.close()
 
 
 async def _until_stopped(

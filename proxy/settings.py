@@ -154,6 +154,12 @@ class Settings(BaseModel):
         ByteSize(128 * 2**20)
     )
     """Memory for vectors of documents seen before; 0 remembers none."""
+    memo_path: Annotated[Path | None, BeforeValidator(_off), _A_PATH] = None
+    """SQLite file behind that memory, for the next start and for other processes of this machine;
+    ``none`` keeps no such file.  Default: ``$XDG_CACHE_HOME/laconic/memo.sqlite3``, else
+    ``~/.cache/laconic/memo.sqlite3``."""
+    memo_disk_bytes: Size = ByteSize(2**30)
+    """Size of that file, about; past it, what was not read for longest goes."""
 
 
 _FIELDS: Final = tuple(Settings.model_fields)
@@ -172,7 +178,10 @@ def load_settings(
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
     variables = {name: value for name, value in environ.items() if _is_setting(name, value)}
     strangers = sorted(name for name in variables if _field(name) not in _FIELDS)
-    values: dict[str, object] = {"ledger_path": default_ledger_path(environ)}
+    values: dict[str, object] = {
+        "ledger_path": default_ledger_path(environ),
+        "memo_path": default_memo_path(environ),
+    }
     values |= {
         _field(name): _at_home(value, environ)
         for name, value in variables.items()
@@ -227,11 +236,21 @@ def _at_home(value: str, environ: Mapping[str, str]) -> str:
 
 def default_ledger_path(environ: Mapping[str, str]) -> Path:
     """Return the per-user place of the ledger; ``.laconic/`` here where there is no home."""
-    if state := environ.get("XDG_STATE_HOME"):
-        return Path(state, "laconic", "ledger.sqlite3")
+    return _of_user(environ, "XDG_STATE_HOME", ".local/state") / "ledger.sqlite3"
+
+
+def default_memo_path(environ: Mapping[str, str]) -> Path:
+    """Return the per-user place of the memo; ``.laconic/`` here where there is no home."""
+    return _of_user(environ, "XDG_CACHE_HOME", ".cache") / "memo.sqlite3"
+
+
+def _of_user(environ: Mapping[str, str], variable: str, at_home: str) -> Path:
+    """Return our folder where ``variable`` says (XDG Base Directory), or at its place at home."""
+    if base := environ.get(variable):
+        return Path(base, "laconic")
     if home := environ.get("HOME") or environ.get("USERPROFILE"):
-        return Path(home, ".local", "state", "laconic", "ledger.sqlite3")
-    return Path(".laconic", "ledger.sqlite3")
+        return Path(home, at_home, "laconic")
+    return Path(".laconic")
 
 
 def upstream_url(upstream: str, raw_path_qs: str) -> str:

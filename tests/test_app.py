@@ -31,6 +31,8 @@ from proxy.app import (
     build_runner,
     configure_logging,
     listen,
+    memo_usage,
+    open_disk_memo,
     open_policies,
     open_sinks,
     refuse_itself,
@@ -38,7 +40,9 @@ from proxy.app import (
     watch_policies,
 )
 from proxy.errors import PolicyError
+from proxy.gateway import Metrics
 from proxy.ledger import LogSink, SqliteSink
+from proxy.memo import DiskShelf, VectorMemo
 from proxy.settings import Settings
 
 CHAT = "/v1/chat/completions"
@@ -239,6 +243,33 @@ def test_the_ledgers_file_can_be_turned_off(tmp_path):
     assert (type(log), type(file)) == (LogSink, SqliteSink)
 
 
+def test_a_memo_that_cannot_be_used_is_told_and_done_without(tmp_path):
+    path = tmp_path / "diary"
+    path.write_text("dear diary " * 100)
+    with logging_to() as stream:
+        assert open_disk_memo(settings(memo_path=path)) is None
+        assert open_disk_memo(settings()) is None
+    (line,) = lines_of(stream)
+    assert (line["level"], line["event"]) == ("warning", "memo-unusable")
+    assert line["error"] == f"{path}: memo: file is not a database, wanted a memo or a free place"
+
+
+def test_metrics_tell_how_the_memo_served(tmp_path):
+    disk = open_disk_memo(settings(memo_path=tmp_path / "memo.sqlite3"))
+    memo = VectorMemo(shelf=DiskShelf(disk))
+    assert (memo.get(b"k"), memo.fetch(b"k")) == (None, None)
+    text = Metrics(lambda: memo_usage(memo, disk)).exposition().decode()
+    disk.close()
+    for line in (
+        'laconic_memo_lookups_total{outcome="miss",where="memory"} 1.0',
+        'laconic_memo_lookups_total{outcome="miss",where="disk"} 1.0',
+        'laconic_memo_lookups_total{outcome="hit",where="disk"} 0.0',
+        'laconic_memo_entries{where="disk"} 0.0',
+        'laconic_memo_bytes{where="memory"} 0.0',
+    ):
+        assert line in text
+
+
 @contextmanager
 def logging_to(**values):
     """Production logging into a string; what was configured before comes back afterwards."""
@@ -316,7 +347,7 @@ except PolicyError as error:
 @contextmanager
 def process(**values):
     """A proxy of its own, started as the command line starts it."""
-    given = {"ledger_path": "none"} | values
+    given = {"ledger_path": "none", "memo_path": "none"} | values
     arguments = [f"{name}={value}" for name, value in given.items()]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LACONIC_")}
     started = subprocess.Popen(  # noqa: S603 - our own interpreter and text

@@ -10,7 +10,7 @@ from proxy.compress.ports import Document, ScoreRequest, ScoreTimings
 from proxy.engine import Engine
 from proxy.engine.pace import Pace
 from proxy.errors import DeadlineExceeded, Overloaded, PolicyError, ScorerFailed
-from proxy.memo import VectorMemo
+from proxy.memo import DiskMemo, DiskShelf, VectorMemo
 from proxy.scorers.pooling import States
 from proxy.types import Span
 
@@ -30,8 +30,8 @@ def whale(windows):
 
 
 @contextmanager
-def engine_of(scorer, **options):
-    engine = Engine(lambda: scorer, VectorMemo(), **options)
+def engine_of(scorer, memo=None, **options):
+    engine = Engine(lambda: scorer, memo or VectorMemo(), **options)
     engine.start()
     engine.wait_ready_blocking(SOON_S)
     if isinstance(scorer, Gated):
@@ -399,3 +399,26 @@ def test_the_first_measurement_replaces_the_guess_and_later_ones_are_smoothed():
     assert pace.s_per_token == pytest.approx(0.02)
     pace.measured(0, 5.0)
     assert pace.s_per_token == pytest.approx(0.02)
+
+
+# -- the memo's shelf ------------------------------------------------------------------------------
+
+
+async def test_what_another_process_read_costs_no_model_time(tmp_path):
+    scorer, path = HashScorer(), tmp_path / "memo.sqlite3"
+    request = ask("one two", "three", questions=["four"])
+    disk = DiskMemo(path, 2**20)
+    with engine_of(scorer, VectorMemo(shelf=DiskShelf(disk))) as engine:
+        first = await engine.score(request)
+    disk.close()  # commits
+    disk = DiskMemo(path, 2**20)
+    with engine_of(scorer, VectorMemo(shelf=DiskShelf(disk))) as engine:
+        assert engine.predict_s(request) == 0.0
+        again = await engine.score(request)
+        newer = await engine.score(ask("one two", "five six seven"))
+    disk.close()
+    timings = [(s.timings.scored_tokens, s.timings.memo_hits) for s in (first, again, newer)]
+    assert timings == [(4, 0), (0, 3), (3, 1)]
+    assert again.timings.memo_misses == 0
+    for one, other in zip(first.documents, again.documents, strict=True):
+        assert one.units.tobytes() == other.units.tobytes()

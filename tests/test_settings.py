@@ -92,6 +92,8 @@ def test_defaults():
         threads=None,
         queue_entries=64,
         memo_bytes=128 * 1024 * 1024,
+        memo_path=Path(".laconic/memo.sqlite3"),
+        memo_disk_bytes=1024 * 1024 * 1024,
     )
 
 
@@ -189,6 +191,23 @@ def test_variables_that_are_not_ours_are_passed_over():
 def test_the_ledger_is_kept_per_user(environ, expected):
     assert default_ledger_path(environ) == Path(expected)
     assert load_settings(environ=environ).ledger_path == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"XDG_CACHE_HOME": "/cache", "HOME": "/home/a"}, "/cache/laconic/memo.sqlite3"),
+        ({"HOME": "/home/a"}, "/home/a/.cache/laconic/memo.sqlite3"),
+        ({}, ".laconic/memo.sqlite3"),
+        ({"LACONIC_MEMO_PATH": "~/m", "HOME": "/home/a"}, "/home/a/m"),
+    ],
+)
+def test_the_memo_is_kept_per_user(environ, expected):
+    assert load_settings(environ=environ).memo_path == Path(expected)
+
+
+def test_the_memos_file_can_be_turned_off():
+    assert load_settings(environ={"LACONIC_MEMO_PATH": "none"}).memo_path is None
 
 
 def test_the_ledger_file_can_be_left_out():

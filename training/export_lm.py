@@ -99,7 +99,7 @@ def tokens_seen(run: Mapping[str, Any]) -> int:
 
 
 def export(source: Path, out: Path, tokens: int) -> int:
-    """Convert the model in ``source``, which saw ``tokens``; return the bytes of weights written."""
+    """Convert the model in ``source``, which saw ``tokens``; return the bytes written."""
     theirs = json.loads((source / "config.json").read_text(encoding="utf-8"))
     if theirs.get("model_type") != "llama" or not theirs.get("tie_word_embeddings"):
         raise SystemExit(f"{source}: wanted a Llama with tied embeddings")

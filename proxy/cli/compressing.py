@@ -25,7 +25,7 @@ from proxy.gateway import Compression
 from proxy.gateway.compression import Incoming, Prepared
 from proxy.gateway.method import Cascade
 from proxy.ledger.entry import stats as stats_of
-from proxy.memo import TurnMemo
+from proxy.memo import TurnMemo, VectorMemo
 from proxy.policy import (
     Allow,
     Policy,
@@ -133,7 +133,7 @@ async def _run(plan: Plan, settings: Settings, streams: Streams, *, jsonl: bool)
 @asynccontextmanager
 async def compression(settings: Settings) -> AsyncIterator[Compression]:
     """Load the model and make ready, as ``serve`` does."""
-    engine = build_engine(settings)
+    engine = build_engine(settings, VectorMemo(settings.memo_bytes))
     engine.start()
     method = Cascade(TurnMemo(), lambda: engine.revision)
     preparer = Compression(method, engine, limit_bytes=settings.max_body_bytes)

@@ -152,10 +152,8 @@ class Engine:
             others = [job.remaining for job in self._asked]
         if scorer is None:
             return 0.0
-        missing = [
-            item.estimate for item in self._items(scorer, request) if not self._memo.peek(item.key)
-        ]
-        own = sum(missing)
+        missing = self._missing(scorer, request)
+        own = sum(item.estimate for item in missing)
         if not own:
             return 0.0
         ahead = sum(min(other, own) for other in others)
@@ -169,7 +167,7 @@ class Engine:
             full = len(self._background) >= self._prefetch_limit
         if scorer is None or full or self._closing:
             return
-        missing = [i for i in self._items(scorer, request) if not self._memo.peek(i.key)]
+        missing = self._missing(scorer, request)
         if 0 < sum(item.estimate for item in missing) <= _PREFETCH_TOKENS:
             with self._changed:
                 self._background.add(_job(request, missing, {}))
@@ -226,6 +224,12 @@ class Engine:
         ]
         for place, (key, estimate, begin) in enumerate(made):
             yield Item(place, key, estimate, begin)
+
+    def _missing(self, scorer: Models, request: ScoreRequest) -> list[Item]:
+        """Return the items that a model would have to read.  Looks on the memo's shelf, too."""
+        items = list(self._items(scorer, request))
+        lacking = self._memo.lacks([item.key for item in items])
+        return [item for item in items if item.key in lacking]
 
     def _load_and_work(self) -> None:
         try:
@@ -291,8 +295,12 @@ class Engine:
 
     def _read(self, job: Job, item: Item) -> tuple[int, Vectors | None]:
         """Read windows until a quantum is full, the item is complete, or nobody wants it."""
-        found = None if item.steps else self._memo.peek(item.key)  # another job may have read it
+        # Another job may have read it meanwhile, or another process: the shelf is asked here, not
+        # where the request came in, because it is a disk.
+        found = None if item.steps else self._memo.fetch(item.key)
         if found is not None:
+            with self._changed:
+                job.found()
             return 0, found
         tokens = 0
         while tokens < QUANTUM_TOKENS and not job.future.done():

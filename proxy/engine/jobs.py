@@ -63,6 +63,11 @@ class Job:
         self.remaining = sum(item.estimate for item in self.waiting)
         self.memo_misses = len(self.waiting)
 
+    def found(self) -> None:
+        """Count what was missing as known after all."""
+        self.memo_hits += 1
+        self.memo_misses -= 1
+
     @property
     def finished(self) -> bool:
         """Whether nothing is missing any more."""

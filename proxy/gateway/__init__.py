@@ -8,7 +8,7 @@
 from proxy.gateway.compression import Compression
 from proxy.gateway.gateway import Gateway
 from proxy.gateway.method import Cascade
-from proxy.gateway.metrics import Metrics
+from proxy.gateway.metrics import MemoUsage, Metrics
 from proxy.gateway.ports import Engine, Method
 from proxy.gateway.relay import own_error, without_additions
 
@@ -17,6 +17,7 @@ __all__ = [
     "Compression",
     "Engine",
     "Gateway",
+    "MemoUsage",
     "Method",
     "Metrics",
     "own_error",

@@ -5,10 +5,19 @@ Labels come from configuration and enums alone; a model's or a caller's name is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from proxy.ledger import LedgerEntry
+from proxy.memo import Usage
 from proxy.types import Reason
+
+MemoUsage: TypeAlias = Callable[[], Mapping[str, Usage]]
+"""Tells how the memo has served so far, by where it looked: memory, disk."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -18,9 +27,10 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 class Metrics:
     """Counters and histograms, fed by ledger entries."""
 
-    def __init__(self) -> None:
-        """Start every figure at zero."""
+    def __init__(self, memo: MemoUsage = dict) -> None:
+        """Start every figure at zero; ``memo`` is asked whenever figures are wanted."""
         self._registry = CollectorRegistry()
+        self._registry.register(_Memo(memo))
         self._exchanges = self._counter(
             "laconic_exchanges", "Exchanges.", ("policy", "reason", "ended")
         )
@@ -70,3 +80,24 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all figures in Prometheus' text format, CONTENT_TYPE."""
         return generate_latest(self._registry)
+
+
+class _Memo(Collector):
+    """The memo's figures, read when they are asked for."""
+
+    def __init__(self, usage: MemoUsage) -> None:
+        self._usage = usage
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield look-ups by outcome, entries and bytes, each by where."""
+        lookups = CounterMetricFamily(
+            "laconic_memo_lookups", "Look-ups in the memo.", labels=["where", "outcome"]
+        )
+        entries = GaugeMetricFamily("laconic_memo_entries", "Texts remembered.", labels=["where"])
+        size = GaugeMetricFamily("laconic_memo_bytes", "Bytes remembered.", labels=["where"])
+        for where, used in self._usage().items():
+            lookups.add_metric([where, "hit"], used.hits)
+            lookups.add_metric([where, "miss"], used.misses)
+            entries.add_metric([where], used.entries)
+            size.add_metric([where], used.size)
+        yield from (lookups, entries, size)

@@ -1,9 +1,14 @@
-"""What was computed before, by content: vectors of documents and questions, results of turns."""
+"""What was computed before, by content: vectors of documents and questions, results of turns.
+
+Vectors may outlive the process, on a shelf in a file.
+"""
 
 from __future__ import annotations
 
+from proxy.memo.disk import DiskMemo
 from proxy.memo.lru import Lru, Usage
+from proxy.memo.shelf import DiskShelf
 from proxy.memo.turns import TurnMemo
 from proxy.memo.vectors import VectorMemo
 
-__all__ = ["Lru", "TurnMemo", "Usage", "VectorMemo"]
+__all__ = ["DiskMemo", "DiskShelf", "Lru", "TurnMemo", "Usage", "VectorMemo"]

@@ -1,15 +1,15 @@
 """Vectors of documents and questions, by content: seen again, they cost no model time.
 
-Keys are keyed hashes (BLAKE2b under a secret drawn at start), so that a key says nothing about the
-text even to one who can guess it (law 11).
+Keys are keyed hashes (BLAKE2b under a secret drawn at start, or the shelf's own where there is one
+behind the memory), so that a key says nothing about the text even to one who can guess it (law 11).
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,12 +30,39 @@ Vectors: TypeAlias = DocumentVectors | QuestionVectors | SelfInformation | KeepP
 _OVERHEAD_BYTES = 700  # key, entry, two to four array objects
 
 
-class VectorMemo:
-    """Vectors in memory, up to a number of bytes."""
+class Shelf(Protocol):
+    """What is behind the memory: vectors that outlive the process (``proxy.memo.shelf``)."""
 
-    def __init__(self, limit_bytes: int = 128 * 2**20, secret: bytes | None = None) -> None:
-        """Hold up to ``limit_bytes``; ``secret`` (at most 64 bytes) keys the hashes."""
-        self._secret = secrets.token_bytes(32) if secret is None else secret
+    @property
+    def secret(self) -> bytes:
+        """The key of the hashes, one for all processes that share the shelf."""
+
+    def get(self, key: bytes) -> Vectors | None:
+        """Return what was put under ``key``, or None."""
+
+    def holds(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return those of ``keys`` that are there."""
+
+    def put(self, key: bytes, vectors: Vectors) -> None:
+        """Keep vectors, at some time soon."""
+
+
+class VectorMemo:
+    """Vectors in memory, up to a number of bytes, and on a shelf behind it where there is one."""
+
+    def __init__(
+        self,
+        limit_bytes: int = 128 * 2**20,
+        secret: bytes | None = None,
+        shelf: Shelf | None = None,
+    ) -> None:
+        """Hold up to ``limit_bytes``; ``secret`` (at most 64 bytes) keys the hashes.
+
+        A shelf's own secret goes before.
+        """
+        own = secrets.token_bytes(32) if secret is None else secret
+        self._secret = own if shelf is None else shelf.secret
+        self._shelf = shelf
         self._vectors: Lru[Vectors] = Lru(limit_bytes)
 
     def document_key(self, revision: str, document: Document) -> bytes:
@@ -65,9 +92,27 @@ class VectorMemo:
         """Do the same without counting a hit or a miss."""
         return self._vectors.peek(key)
 
+    def fetch(self, key: bytes) -> Vectors | None:
+        """Peek, then look on the shelf; what is found there comes into memory.  Reads the disk."""
+        found = self._vectors.peek(key)
+        if found is None and self._shelf is not None:
+            found = self._shelf.get(key)
+            if found is not None:
+                self._vectors.put(key, found, size_bytes(found))
+        return found
+
+    def lacks(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return those of ``keys`` that are neither in memory nor on the shelf.  Reads the disk."""
+        missing = [key for key in keys if self._vectors.peek(key) is None]
+        if not missing or self._shelf is None:
+            return set(missing)
+        return set(missing) - self._shelf.holds(missing)
+
     def put(self, key: bytes, vectors: Vectors) -> None:
         """Remember vectors, in place of those not used for longest."""
         self._vectors.put(key, vectors, size_bytes(vectors))
+        if self._shelf is not None:
+            self._shelf.put(key, vectors)
 
     @property
     def usage(self) -> Usage:
