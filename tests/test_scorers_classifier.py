@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tiny_models import SHAPE, bert_classifier, bert_tokenizer, saved
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForTokenClassification,
@@ -17,16 +18,6 @@ TEXT = "the cat sat on the mat . a dog ran far away !"
 WORDS = sorted(set(TEXT.split()))
 
 
-def bert_tokenizer():
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=20, **names)
-
-
 def roberta_tokenizer():
     pieces = ["<s>", "<pad>", "</s>", "<unk>", *(f"▁{word}" for word in WORDS), "▁", "s"]
     tokenizer = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=3))
@@ -36,27 +27,9 @@ def roberta_tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=20, **names)
 
 
-SHAPE = {
-    "vocab_size": 40,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "initializer_range": 0.5,
-}
-
-
-def saved(path, tokenizer, model):
-    tokenizer.save_pretrained(path)
-    model.save_pretrained(path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    torch.manual_seed(0)
-    config = BertConfig(**SHAPE, max_position_embeddings=20)
-    return saved(tmp_path_factory.mktemp("b"), bert_tokenizer(), BertForTokenClassification(config))
+    return bert_classifier(tmp_path_factory.mktemp("b"), WORDS)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +101,7 @@ def test_a_lone_surrogate_is_read(folder):
 def test_the_label_is_found_by_its_name(bert, tmp_path):
     config = BertConfig.from_pretrained(bert, id2label={0: "preserve", 1: "discard"})
     model = BertForTokenClassification.from_pretrained(bert, config=config)
-    named = TokenClassifier(str(saved(tmp_path, bert_tokenizer(), model))).classify([TEXT])[0]
+    named = TokenClassifier(str(saved(tmp_path, bert_tokenizer(WORDS), model))).classify([TEXT])[0]
     plain = TokenClassifier(str(bert)).classify([TEXT])[0]
     assert np.allclose(named.keep, 1 - plain.keep, atol=1e-6)
 
@@ -136,7 +109,7 @@ def test_the_label_is_found_by_its_name(bert, tmp_path):
 def test_more_labels_than_two_are_refused(tmp_path):
     model = BertForTokenClassification(BertConfig(**SHAPE, num_labels=5))
     with pytest.raises(PolicyError, match="found 5 labels, wanted 2"):
-        TokenClassifier(str(saved(tmp_path, bert_tokenizer(), model)))
+        TokenClassifier(str(saved(tmp_path, bert_tokenizer(WORDS), model)))
 
 
 def test_a_missing_model_is_named(tmp_path):

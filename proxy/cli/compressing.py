@@ -19,7 +19,7 @@ from typing import BinaryIO, Final, Protocol, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from proxy.app import build_engine
+from proxy.app import build_engine, configure_logging
 from proxy.cli.checking import read_file
 from proxy.gateway import Compression
 from proxy.gateway.compression import Incoming, Prepared
@@ -36,7 +36,7 @@ from proxy.policy import (
     shipped_policies,
 )
 from proxy.policy.source import read_yaml
-from proxy.settings import Settings
+from proxy.settings import LogLevel, Settings
 from proxy.types import Outcome, Reason
 from proxy.wire import LaconicHeaders
 
@@ -98,8 +98,10 @@ def _freed(policies: PolicySet) -> PolicySet:
 def run(plan: Plan, settings: Settings, *, jsonl: bool, stats: Path | None) -> bool:
     """Compress stdin to stdout; return whether a fault of ours made a body pass.
 
+    The log has no part in stdout, which is the body's, and says nothing that the statistics say.
     Raises PolicyError where the model cannot be loaded, OSError where a file cannot be written.
     """
+    configure_logging(settings.model_copy(update={"log_level": LogLevel.ERROR}))
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     with _lines_to(stats) as notes:
         return asyncio.run(_run(plan, settings, Streams(source, sink, notes), jsonl=jsonl))
