@@ -16,6 +16,7 @@ from driving import (
     turn,
     user,
 )
+from fake_classifier import WordCount
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,7 +38,10 @@ def choices(target=None, **more):
 def left(text, choice, kind=Kind.PROSE):
     """The text of a turn that is context throughout, compressed."""
     scene = Scene(turn(text, kind), Past(), choice, ENCODING)
-    result = drive(compress_turn(scene), Answers())
+    return rendered(drive(compress_turn(scene), Answers()), text)
+
+
+def rendered(result, text):
     if not result.edits:
         return text
     (edit,) = result.edits
@@ -56,6 +60,28 @@ def test_the_words_left_equal_the_slow_twins(words):
     expected = reference.without_stop_words(words, stops, scope)
     found = left(text, choices(languages=["en"]))
     assert found == (expected or "…") or ENCODING.count(expected or "…") >= ENCODING.count(text)
+
+
+@examples(150)
+@given(st.lists(WORDS, min_size=6, max_size=40), st.sampled_from([0.4, 0.6, 0.9]))
+def test_the_words_left_under_a_target_equal_the_slow_twins(words, rate):
+    text = " ".join(words)
+    stops = stop_words_of(text, ["en"])
+    scope = {word for word in stops if is_scope(word)}
+    target = int(rate * len(words))
+    scene = Scene(turn(text), Past(), choices({"rate": rate}, languages=["en"]), WordCount())
+    result = drive(compress_turn(scene), Answers())
+    expected = reference.without_commonest(words, stops, scope, target)
+    assert rendered(result, text) == (expected or text)
+    left_over = len(expected.split()) > target
+    assert (result.reason is Reason.FORCED_OVER_BUDGET) == left_over
+
+
+@examples(150)
+@given(st.text(alphabet="aeioubcdEZ1é", min_size=1, max_size=12))
+def test_the_letters_left_equal_the_slow_twins(word):
+    spans = lettered(word, Span(0, len(word)), ENCODING)
+    assert "".join(span.of(word) for span in spans) == reference.lettered(word, ENCODING.count)
 
 
 @examples(200)

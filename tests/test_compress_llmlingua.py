@@ -1,7 +1,7 @@
 """LLMLingua: equal to its slow twins, exact in its budgets, and none of the reference's defects."""
 
 import re
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pytest
 from driving import (
@@ -18,11 +18,13 @@ from driving import (
     turn,
     user,
 )
+from fake_classifier import WordCount
 from fake_lm import FakeLM, LmAnswers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.compress import reference
+from proxy.compress import reference, reference_long
+from proxy.compress.guarded import Past, Scene
 from proxy.compress.layout import read_material
 from proxy.compress.llmlingua import (
     Lengths,
@@ -30,6 +32,7 @@ from proxy.compress.llmlingua import (
     Shares,
     choose_documents,
     choose_whole,
+    compress_turn,
     cut_windows,
     first_shares,
     read_in_windows,
@@ -175,6 +178,79 @@ def test_the_choice_of_documents_equals_its_slow_twin(case):
     chosen = choose_documents(perplexity, lengths, least, room, k)
     twin = reference.choose_documents(perplexity, lengths, least, room, k)
     assert (list(chosen.taken), chosen.whole) == (twin, frozenset())
+
+
+@examples(300)
+@given(documents)
+def test_the_choice_of_whole_documents_equals_its_slow_twin(case):
+    perplexity, sizes, room, _ = case
+    lengths, least = [max(pair) for pair in sizes], [min(pair) for pair in sizes]
+    chosen = choose_whole(perplexity, lengths, least, room)
+    taken, whole = reference.choose_whole(perplexity, lengths, least, room)
+    assert (list(chosen.taken), sorted(chosen.whole)) == (taken, whole)
+
+
+PLAIN = [word for word in VOCABULARY if word != "not"]
+
+
+@examples(60)
+@given(
+    st.lists(st.sampled_from(PLAIN), min_size=10, max_size=60),
+    st.sampled_from([8, 13, 30]),
+    st.sampled_from([0.2, 0.5, 0.77]),
+    st.booleans(),
+)
+def test_the_words_kept_are_those_of_the_slow_twin(words, window, rate, exact):
+    """The whole method on one document of plain words that cost a token each."""
+    text, target = " ".join(words), int(rate * len(words))
+    method = {"window": window, "variant": "exact" if exact else "gather"}
+    choice = choices(rate, method)
+    scene = Scene(turn(text), Past(), choice, WordCount())
+    (edit,) = drive(compress_turn(scene), LmAnswers()).edits
+    spaced = [words[0], *(f" {word}" for word in words[1:])]
+    parts = [spaced[i : i + window] for i in range(0, len(spaced), window)]
+    surprise = (exactly if exact else gathered)(FakeLM())
+    said = []
+
+    def listen(*read):
+        said.extend(surprise(*read))
+        return said[-len(read[-1]) :]
+
+    ones, free = [[1] * len(p) for p in parts], [[True] * len(p) for p in parts]
+    itpc = reference.itpc_exact if exact else reference.itpc_gather
+    first = {
+        i
+        for i, stays in enumerate(chain(*itpc(parts, ones, free, target / len(words), listen)))
+        if stays
+    }
+    ranked = sorted(range(len(words)), key=lambda i: (-said[i], i))
+    kept = reference_long.fit_to(first, ranked, len, target)
+    assert "".join(span.of(text) for span in edit.pieces).split() == [
+        words[i] for i in sorted(kept)
+    ]
+
+
+def exactly(lm):
+    """Nats after the words that were kept, read once more."""
+
+    def surprise(before, window):
+        state = lm.read("".join(before))[1][-1] if before else ()
+        return lm.read("".join(window), state)[0]
+
+    return surprise
+
+
+def gathered(lm):
+    """Nats after the state in which the last kept word was read in the raw text."""
+
+    def surprise(read, kept, window):
+        state = ()
+        for raw, keep in zip(read, kept, strict=True):
+            states = lm.read("".join(raw), state)[1]
+            state = [state, *(s for s, stays in zip(states, keep, strict=True) if stays)][-1]
+        return lm.read("".join(window), state)[0]
+
+    return surprise
 
 
 # -- the budget controller ----------------------------------------------------------------------

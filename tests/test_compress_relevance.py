@@ -1,11 +1,16 @@
+import math
+from itertools import chain
+from operator import mul
+
 import numpy as np
 import pytest
 from driving import SCORER, examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.compress.ports import Document
-from proxy.compress.relevance import cosine, rate_units
+from proxy.compress import reference
+from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
+from proxy.compress.relevance import cosine, lexical_weight, rate_units
 from proxy.types import Span
 
 words = st.lists(
@@ -26,6 +31,51 @@ def rate(question, documents):
     texts = [unit for units in documents for unit in units]
     (asked,) = SCORER.embed_questions([question])
     return rate_units(question, asked, texts, SCORER.embed_documents(made))
+
+
+def plain_cosine(a, b):
+    """By the formula, a product at a time."""
+    dot, norms = sum(map(mul, a, b)), math.hypot(*a) * math.hypot(*b)
+    return dot / norms if norms else 0.0
+
+
+vectors = st.lists(st.integers(-3, 3).map(float), min_size=3, max_size=3)
+
+
+@examples(150)
+@given(
+    words,
+    st.integers(0, 12),
+    vectors,
+    st.lists(
+        st.tuples(vectors, st.lists(st.tuples(words, vectors), min_size=1, max_size=4)),
+        min_size=1,
+        max_size=4,
+    ),
+)
+def test_scores_equal_their_slow_twin(question, tokens, asked, documents):
+    texts = [[text for text, _ in units] for _, units in documents]
+    made = [
+        DocumentVectors(
+            np.array([vector for _, vector in units]),
+            np.ones(len(units), np.int32),
+            np.array(whole),
+        )
+        for whole, units in documents
+    ]
+    ask = QuestionVectors(np.array(asked), np.array(asked), 1.0, tokens)
+    found = rate_units(question, ask, [*chain(*texts)], made)
+    joined = reference.bm25(question, ["\n".join(one) for one in texts])
+    twin = reference.relevance(
+        [[plain_cosine(vector, asked) for _, vector in units] for _, units in documents],
+        [plain_cosine(whole, asked) for whole, _ in documents],
+        (
+            reference.bm25(question, [*chain(*texts)]),
+            [score for score, one in zip(joined, texts, strict=True) for _ in one],
+        ),
+        lexical_weight(question, tokens),
+    )
+    assert found.scores.tolist() == pytest.approx(twin, abs=1e-4)
 
 
 @examples(150)

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 from driving import ENCODING, examples, passages, policy, turn
+from fake_classifier import WordCount
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.compress import reference
 from proxy.compress.layout import read_material, render
 from proxy.compress.selection import (
     MAX_RECOUNTS,
@@ -104,6 +106,49 @@ def test_frames_are_kept_with_their_documents_and_only_so(text, seed, rate):
         if members:
             assert bool(kept & members) == bool(kept & frames) or not frames
             assert not frames or not kept & members or frames <= kept
+
+
+PLAIN = st.lists(
+    st.lists(st.integers(1, 7).map(lambda n: "Xy " + "zo " * (n - 1)), min_size=1, max_size=5),
+    min_size=1,
+    max_size=6,
+)
+
+
+def of_plain(documents, *, titled):
+    """Documents of sentences whose words cost a token each."""
+    texts = [" ".join(f"{words.strip()}." for words in one) for one in documents]
+    heads = [f"[{n}] " if titled else "" for n in range(1, len(texts) + 1)]
+    text = "\n\n".join(head + one for head, one in zip(heads, texts, strict=True))
+    return read_material(turn(text), policy(), WordCount())
+
+
+@examples(200)
+@given(PLAIN, seeds, st.floats(0.05, 1), st.booleans())
+def test_a_budget_equals_its_slow_twin(documents, seed, rate, titled):
+    material = of_plain(documents, titled=titled)
+    order, target = ordered(material, seed), int(rate * sum(material.costs))
+
+    def count(kept):
+        return sum(len(material.text(i).split()) for i in kept)
+
+    def frames(unit):
+        return material.frames(material.units[unit].document)
+
+    found = by_budget(Basket(material), order, count, target)
+    assert found.kept == reference.by_budget(order, frames, count, target)
+    assert (found.reason is Reason.BUDGET_INFEASIBLE) == (not found.kept)
+
+
+@examples(200)
+@given(PLAIN, seeds, st.sampled_from([0.0, 0.3, 0.7, 1.0]), st.integers(0, 2))
+def test_a_threshold_equals_its_slow_twin(documents, seed, least, reach):
+    material = of_plain(documents, titled=False)
+    standing = np.random.default_rng(seed).integers(0, 11, len(material.units)) / 10
+    order = best_first(standing, candidates(material, Component.CONTEXT))
+    found = by_threshold(Basket(material), order, standing, least, reach)
+    numbers = [unit.document for unit in material.units]
+    assert found.kept == reference.by_threshold(standing, numbers, least, reach)
 
 
 def test_ties_break_by_position():

@@ -1,11 +1,24 @@
 """Selective Context: the units of least self-information go, within the exact budget."""
 
 import re
-from itertools import pairwise
+from dataclasses import replace
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
-from driving import ENCODING, Run, drive, examples, is_subsequence, passages, policy, turn, user
+from driving import (
+    ENCODING,
+    Run,
+    drive,
+    examples,
+    is_subsequence,
+    passages,
+    policy,
+    segment,
+    turn,
+    user,
+)
+from fake_classifier import WordCount
 from fake_lm import FakeLM, LmAnswers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +93,62 @@ def test_the_units_kept_equal_their_slow_twin(case):
             list(range(len(words))),
             Reason.BUDGET_INFEASIBLE,
         )
+
+
+PLAIN = ["the", "cat", "sat", "mats", "harbour", "lit", "ferry", "into", "she", "was"]
+SENTENCE = st.lists(st.sampled_from(PLAIN), min_size=2, max_size=7)
+DOCUMENTS = st.lists(st.lists(SENTENCE, min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+@examples(80)
+@given(DOCUMENTS, st.sampled_from(UNITS), st.sampled_from([0.2, 0.5, 0.8]))
+def test_the_whole_method_equals_its_slow_twin(documents, unit, rate):
+    """On documents of plain sentences whose words cost a token each."""
+    texts = [" ".join(f"{' '.join(words).capitalize()}." for words in one) for one in documents]
+    text, groups, first = "\n\n".join(texts), [], 0
+    for words in chain(*documents):
+        groups += [[first + i for i in group] for group in parts_of(words, unit)]
+        first += len(words)
+    kept = reference.selective_context(groups, nats_of_words(texts), len, int(rate * first))
+    words = text.split()
+    assert left_of(text, choices(unit, rate)) == [words[i] for i in kept or range(len(words))]
+
+
+def nats_of_words(texts):
+    """The nats of every word, with the full stop that it bears."""
+    found = []
+    for text in texts:
+        lm = FakeLM()
+        for span, nats in zip(lm.tokens(text), lm.read(text)[0], strict=True):
+            if span.of(text) == ".":
+                found[-1] += nats
+            else:
+                found.append(nats)
+    return found
+
+
+def parts_of(words, unit):
+    """The words of a sentence that stand or fall together, as numbers."""
+    if unit == "sentence":
+        return [list(range(len(words)))]
+    if unit == "token":
+        return [[i] for i in range(len(words))]
+    spoken = [*words[:-1], f"{words[-1]}."]
+    return reference.phrases([spoken[0].capitalize(), *spoken[1:]])
+
+
+def left_of(text, choice):
+    """The words left of a turn that is context throughout, but for the question."""
+    one = turn(text)
+    ask = segment("\n\nWhat happened?", component=Component.QUESTION, start=len(text))
+    leaf = replace(one.messages[0].leaves[0], text=text + ask.text)
+    message = replace(one.messages[0], leaves=(leaf,))
+    one = replace(one, messages=(message,), segments=(*one.segments, ask))
+    result = drive(compress_turn(Scene(one, Past(), choice, WordCount())), LmAnswers())
+    if not result.edits:
+        return text.split()
+    (edit,) = result.edits
+    return "".join(span.of(leaf.text) for span in edit.pieces).split()[:-2]
 
 
 FACTS = st.lists(

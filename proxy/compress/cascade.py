@@ -1,4 +1,10 @@
-"""The cascade: Laconic's own method, one turn at a time."""
+"""The cascade: Laconic's own method, one turn at a time.
+
+A worked example.  Two passages, each a title of 1 token and two sentences of 10, at rate .5: 42
+tokens, room for 21.  By relevance the sentences are 1b, 2a, 1a, 2b.  1b is taken with its title,
+11; 2a with its own would make 22 and is skipped; 1a makes 21.  Passage 1 is sent, and the other is
+there for recall.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from proxy.compress.layout import Rendered
 from proxy.compress.ports import Encoding
 from proxy.compress.words import MARK_TOKENS, Scores1D, Wording, is_rigid, render_words
 from proxy.policy.schema import Target
-from proxy.types import Component, Reason
+from proxy.types import Component, Mark, Reason
 
 MAX_RECOUNTS = 4
 """Exact counts per budget before the last ones, which only give back."""
@@ -66,6 +66,12 @@ class Company:
         """Count the component's upstream tokens with these words, and what goes with them."""
         chosen = self.others | self.complete(kept)
         return self.render(self.wording, chosen, self.scene.encoding).after[self.component]
+
+    def mark(self) -> int:
+        """Return the tokens of the mark that stands where nothing is kept, if one does."""
+        nothing = self.render(self.wording, self.others | self.complete(()), self.scene.encoding)
+        marked = any(Mark.ELISION in edit.pieces for edit in nothing.edits)
+        return MARK_TOKENS if marked else 0
 
     def target(self) -> int:
         """Return the tokens that the policy gives the component."""
@@ -191,9 +197,9 @@ def _fitted(basket: Basket, ranked: Sequence[int], target: int) -> list[int]:
 
     The last recounts only give back, and at the end the next word is tried as it is.
     """
-    barred = set[int]()
+    barred, mark = set[int](), basket.company.mark()
     for _ in range(MAX_RECOUNTS):
-        room = target - basket.measure() + (0 if basket.kept else MARK_TOKENS)
+        room = target - basket.measure() + (0 if basket.kept else mark)
         if room < 0:
             barred |= basket.shrink(ranked, -room)
         elif not basket.fill(ranked, room, barred):

@@ -80,6 +80,20 @@ def choose_documents(
     return sorted(taken)
 
 
+def choose_whole(
+    perplexity: Sequence[float], lengths: Sequence[int], least: Sequence[int], room: float
+) -> tuple[list[int], list[int]]:
+    """Say :func:`proxy.compress.llmlingua.choose_whole`: which are taken, and which whole."""
+    whole: list[int] = []
+    for document in sorted(range(len(perplexity)), key=lambda i: (-round(perplexity[i], 4), i)):
+        spent = sum(lengths[i] for i in whole)
+        if spent + lengths[document] <= room:
+            whole.append(document)
+        elif spent + least[document] < room:
+            return sorted([*whole, document]), sorted(whole)
+    return sorted(whole), sorted(whole)
+
+
 Prompt = Sequence[str]
 """A prompt as a list of words."""
 
@@ -181,12 +195,91 @@ def selective_context(
     return kept
 
 
+# -- the cascade ----------------------------------------------------------------------------------
+
+
+def relevance(
+    similarity: Sequence[Sequence[float]],
+    whole: Sequence[float],
+    lexical: tuple[Sequence[float], Sequence[float]],
+    weight: float,
+) -> list[float]:
+    """Say :func:`proxy.compress.relevance.rate_units` one unit at a time.
+
+    ``similarity[d][i]`` is the cosine of unit i of document d, ``whole[d]`` that of the document;
+    ``lexical`` are BM25 of all units, in order, and of each unit's document.
+    """
+    pairs = [(own + whole[d]) / 2 for d, units in enumerate(similarity) for own in units]
+    of_units, of_documents = (_standardised(values) for values in lexical)
+    return [
+        near + weight * (unit + 0.6 * document) / 1.6
+        for near, unit, document in zip(_standardised(pairs), of_units, of_documents, strict=True)
+    ]
+
+
+def _standardised(values: Sequence[float]) -> list[float]:
+    mean = sum(values) / len(values)
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+    return [(value - mean) / spread if spread > 1e-9 else 0.0 for value in values]
+
+
+def by_budget(
+    order: Sequence[int],
+    frames: Callable[[int], Collection[int]],
+    count: Callable[[Collection[int]], int],
+    target: int,
+) -> set[int]:
+    """Say :func:`proxy.compress.selection.by_budget`: the best units that fit, one by one.
+
+    ``frames`` gives what goes with a unit: its document's title.
+    """
+    kept: set[int] = set()
+    for unit in order:
+        more = {*kept, unit, *frames(unit)}
+        if count(more) <= target:
+            kept = more
+    return kept
+
+
+def by_threshold(
+    standing: Sequence[float], documents: Sequence[int], least: float, reach: int
+) -> set[int]:
+    """Say :func:`proxy.compress.selection.by_threshold`, for units none of which is a frame."""
+    return {
+        unit
+        for unit, document in enumerate(documents)
+        for near in range(len(documents))
+        if standing[near] >= least and documents[near] == document and abs(unit - near) <= reach
+    }
+
+
 # -- the lexical method -------------------------------------------------------------------------
 
 
 def without_stop_words(words: Sequence[str], stops: Collection[str], kept: Collection[str]) -> str:
     """Say the lexical method without a target, on words with a blank between them."""
     return " ".join(w for w in words if w.casefold() not in stops or w.casefold() in kept)
+
+
+def without_commonest(
+    words: Sequence[str], stops: Collection[str], kept: Collection[str], target: int
+) -> str:
+    """Say the lexical method with a target in words: of stop words, the commonest goes first."""
+    idle = [i for i, w in enumerate(words) if w.casefold() in stops and w.casefold() not in kept]
+    common = Counter(words[i].casefold() for i in idle)
+    left = list(range(len(words)))
+    while len(left) > target and idle:
+        worst = max(idle, key=lambda i: (common[words[i].casefold()], i))
+        idle.remove(worst)
+        left.remove(worst)
+    return " ".join(words[i] for i in left)
+
+
+def lettered(word: str, count: Callable[[str], int]) -> str:
+    """Say :func:`proxy.compress.lexical_method.lettered` by substitution."""
+    short = re.sub(r"(?<=[A-Za-z])[aeiou](?=[A-Za-z])", "", word, flags=re.IGNORECASE)
+    plain = re.fullmatch(r"[A-Za-z]{7,}", word) is not None
+    return short if plain and count(f" {short}") < count(f" {word}") else word
 
 
 def squeezed(gap: str) -> str:
