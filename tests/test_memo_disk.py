@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.compress.ports import (
+    Band,
     Document,
     DocumentVectors,
     KeepProbabilities,
@@ -25,7 +26,7 @@ from proxy.memo import DiskMemo, DiskShelf, VectorMemo
 from proxy.memo.codec import Damaged, pack, unpack
 from proxy.memo.disk import APPLICATION
 from proxy.memo.vectors import arrays_of
-from proxy.types import Span
+from proxy.types import Kind, Span
 
 MB = 2**20
 
@@ -43,6 +44,15 @@ EVERY_KIND = [
     DocumentVectors(floats(0, 4), whole(), floats(4)),
     QuestionVectors(floats(4), floats(4), 0.75, 12),
     SelfInformation(floats(3), whole(0, 2, 4), whole(2, 4, 6)),
+    SelfInformation(
+        floats(2),
+        whole(0, 2),
+        whole(2, 4),
+        {
+            Kind.PROSE: Band((1.541, 6.707), (2.22, 5.48), (0.01, 0.155)),
+            Kind.LIST: Band((0.0, 7.0), (2.0, 8.0), stretch=0),
+        },
+    ),
     KeepProbabilities(floats(1), whole(0), whole(1)),
 ]
 
@@ -54,8 +64,10 @@ def same(one, two):
             a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
             for a, b in zip(arrays_of(one), arrays_of(two), strict=True)
         )
-        and (getattr(one, "known", 0), getattr(one, "tokens", 0))
-        == (getattr(two, "known", 0), getattr(two, "tokens", 0))
+        and all(
+            getattr(one, name, None) == getattr(two, name, None)
+            for name in ("known", "tokens", "bands")
+        )
     )
 
 
