@@ -56,6 +56,11 @@ def test_no_shipped_policy_rewrites():
         assert Policy.model_validate({"name": "x", "method": method}).method.rewrites
 
 
+def test_no_shipped_policy_changes_answers():
+    policies = load_policies(shipped_policies()).policies.values()
+    assert [policy.name for policy in policies if policy.recover] == []
+
+
 def test_the_shipped_policies_are_listed_with_their_descriptions():
     shipped = load_policies(shipped_policies()).policies
     rows = [(f"`{name}`", policy.description) for name, policy in sorted(shipped.items())]

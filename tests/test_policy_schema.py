@@ -80,6 +80,7 @@ def test_a_fingerprint_tells_choices_not_names():
     twin = Policy(
         name="b",
         description="The same under another name.",
+        recover=True,
         allow=Allow(rate=False),
         components={"context": {"rate": 0.5}, "question": {}},
     )
@@ -135,6 +136,7 @@ def test_the_list_of_choices_above_is_complete():
     assert {key for change in choices for key in change} == set(Policy.model_fields) - {
         "name",
         "description",
+        "recover",
         "allow",
     }
 

@@ -58,6 +58,11 @@ class Alignment:
     bridges: tuple[str | None, ...] = field(repr=False)
     places: Mapping[str, tuple[int, ...]] = field(repr=False)  # word -> where it stands
 
+    @property
+    def bridged(self) -> bool:
+        """Whether there is anything that recovery could bring back."""
+        return any(self.bridges)
+
 
 def align(kept: Sequence[tuple[str, Sequence[Span]]], reach: int = REACH) -> Alignment:
     """Index original texts with the spans of them that were kept, in order.
@@ -146,13 +151,18 @@ class RecoveryStream:
         self._telling = 0
         self._held: list[_Word] = []  # the last words of the run: not yet returned
 
+    @property
+    def held(self) -> str:
+        """What was fed and not returned yet, as the model said it."""
+        return "".join(word.gap + word.text for word in self._held) + self._partial
+
     def feed(self, text: str) -> str:
         """Take the next piece of the answer."""
         self._partial += text
         return "".join(self._take_words(last=False))
 
     def close(self) -> str:
-        """Return what was held back."""
+        """Return what was held back; the next piece begins another answer."""
         out = [*self._take_words(last=True), *self._end_run(), self._partial]
         self._partial = ""
         return "".join(out)

@@ -20,6 +20,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import structlog
 
 from proxy.compress.ports import ScoreRequest, Scores
+from proxy.compress.recovery import Alignment, align_edits
 from proxy.compress.result import Compressed
 from proxy.errors import (
     CompressionError,
@@ -31,7 +32,7 @@ from proxy.errors import (
 from proxy.gateway.ports import Engine, Method
 from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection, api_key_of
 from proxy.types import Mode, Outcome, Reason, Request
-from proxy.wire import Unparsed, decode_body, parse_chat, splice
+from proxy.wire import Unparsed, decode_body, leaves_of, parse_chat, splice
 
 _MOST_DEADLINES = 10  # a request waits at most this often for as long as one turn may
 _INLINE_BYTES = 2 * 1024  # below, handing the work to a thread costs more than it saves
@@ -55,6 +56,7 @@ class Prepared:
     """What to send, and what there is to tell.
 
     ``edited`` is None where the body goes as it came; ``compressed`` is what it was made of.
+    ``source`` is there where the answer's wording is to be recovered, and could be.
     """
 
     outcome: Outcome
@@ -63,6 +65,7 @@ class Prepared:
     policy: Policy | None = None
     edited: bytes | None = field(default=None, repr=False)
     compressed: Compressed | None = None
+    source: Alignment | None = field(default=None, repr=False)
     queue_ms: float = 0.0
     model_ms: float = 0.0
 
@@ -110,7 +113,7 @@ class Compression:
         if isinstance(parsed, Unparsed) or reason is not None:
             prepared = _untouched(selection, parsed, reason)
         else:
-            prepared = await self._compress(parsed, selection)
+            prepared = await self._with_source(await self._compress(parsed, selection))
         told = [prepared.outcome.detail, *selection.notes]
         outcome = replace(
             prepared.outcome,
@@ -126,7 +129,7 @@ class Compression:
             return
         job = partial(self._method.keep_verbatim, request, policy, compressed)
         try:
-            await self._work(len(request.raw), job)
+            await self.work(len(request.raw), job)
         except Fault as fault:
             self._report(fault)
 
@@ -134,13 +137,13 @@ class Compression:
         """Look inside the body; what cannot be read is a result like any other."""
         try:
             job = partial(_parsed, incoming, self._limit_bytes)
-            return await self._work(len(incoming.body), job)
+            return await self.work(len(incoming.body), job)
         except Fault as fault:
             self._report(fault)
             return Unparsed(str(fault), Reason.FAILED)
 
     async def _compress(self, request: Request, selection: Selection) -> Prepared:
-        work = partial(self._work, len(request.raw))
+        work = partial(self.work, len(request.raw))
         drive = _Drive(self._engine, work)
         policy = selection.policy
         try:
@@ -167,11 +170,25 @@ class Compression:
             model_ms=drive.model_ms,
         )
 
+    async def _with_source(self, prepared: Prepared) -> Prepared:
+        """Add what recovery needs, where the policy asks for it and the request was edited."""
+        request, policy, compressed = prepared.request, prepared.policy, prepared.compressed
+        if request is None or policy is None or compressed is None:
+            return prepared
+        if prepared.edited is None or not policy.recover:
+            return prepared
+        try:
+            source = await self.work(len(request.raw), partial(_source, request, compressed))
+        except Fault as fault:
+            self._report(fault)
+            return prepared
+        return replace(prepared, source=source)
+
     def _start(self, request: Request, policy: Policy) -> Steps:
         """Begin the method inside its first step: nothing of it runs on the event loop."""
         return (yield from self._method.compress(request, policy))
 
-    async def _work(self, size: int, job: Callable[[], Result]) -> Result:
+    async def work(self, size: int, job: Callable[[], Result]) -> Result:
         """Do a job on ``size`` bytes of text, in a thread where it might take long.
 
         Raises what Laconic raises on purpose, and Fault for anything else.
@@ -273,6 +290,13 @@ def _parsed(incoming: Incoming, limit_bytes: int) -> Request | Unparsed:
         return parse_chat(decode_body(incoming.body, encoding, limit_bytes=limit_bytes))
     except Unparsed as unparsed:
         return unparsed
+
+
+def _source(request: Request, compressed: Compressed) -> Alignment | None:
+    """Return what an answer's wording can be recovered from; None where nothing could come back."""
+    leaves = {address: leaf.text for address, leaf in leaves_of(request).items()}
+    alignment = align_edits(compressed.edits, leaves)
+    return alignment if alignment.bridged else None
 
 
 def _selection(incoming: Incoming, parsed: Request | Unparsed, policies: PolicySet) -> Selection:

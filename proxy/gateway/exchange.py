@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from proxy.compress.recovery import Alignment
 from proxy.gateway.compression import Prepared
+from proxy.gateway.recovery import Recovery
 from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields
 from proxy.policy import api_key_of
 from proxy.types import Count, Reason
-from proxy.upstream import Headers
-from proxy.wire import UsageObserver
+from proxy.upstream import Answer, Headers
+from proxy.wire import UsageObserver, value_of
 
 
 def _now_utc() -> str:
@@ -43,6 +46,7 @@ class Exchange:
     started_s: float = field(default_factory=time.perf_counter)
     prepared: Prepared | None = None
     observer: UsageObserver | None = None
+    recovery: Recovery | None = None
     status: int | None = None
     bytes_in: int = 0
     bytes_out: int = 0
@@ -59,11 +63,21 @@ class Exchange:
             api_key_hash=hash_api_key(api_key_of(request.headers)),
         )
 
-    def observe(self, chunk: bytes) -> None:
-        """See a chunk of the answer pass."""
+    @property
+    def source(self) -> Alignment | None:
+        """What the answer's wording can be recovered from, where that is asked for."""
+        return self.prepared.source if self.prepared else None
+
+    def watched(self, answer: Answer) -> Answer:
+        """Return the answer, its usage read from the upstream's own bytes as they pass."""
+        self.observer = UsageObserver(
+            value_of(answer.headers, "content-type"), value_of(answer.headers, "content-encoding")
+        )
+        return replace(answer, chunks=_seen(answer.chunks, self.observer))
+
+    def count(self, chunk: bytes) -> None:
+        """See a chunk of the answer go to the caller."""
         self.bytes_out += len(chunk)
-        if self.observer is not None:
-            self.observer.feed(chunk)
 
     def refuse(self, status: int) -> None:
         """Note that the upstream refused the edited body: nothing was saved (law 8)."""
@@ -73,6 +87,7 @@ class Exchange:
         outcome = self.prepared.outcome
         self.prepared = replace(
             self.prepared,
+            source=None,
             outcome=replace(
                 outcome,
                 reason=Reason.REFUSED_EDITED,
@@ -100,6 +115,7 @@ class Exchange:
                 "tokens-saved": known["tokens_saved"],
                 "rate": known["rate"],
                 "compress-ms": round(outcome.compress_ms, 1),
+                "recovered": "true" if self.recovery and self.recovery.applied else None,
             }
         return tuple(
             (f"x-laconic-{name}", str(value)) for name, value in told.items() if value is not None
@@ -121,10 +137,17 @@ class Exchange:
             bytes_out=self.bytes_out,
             ended=self.ended,
             resent=self.resent,
+            recovered=self.recovery is not None and self.recovery.changed,
             api_key_hash=self.api_key_hash,
             **_of_compression(self.prepared),
             **_of_usage(self.observer),
         )
+
+
+async def _seen(chunks: AsyncIterator[bytes], observer: UsageObserver) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        observer.feed(chunk)
+        yield chunk
 
 
 def _of_compression(prepared: Prepared | None) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The story of one request, read downward.
 
-A chat request is taken in whole, compressed, sent, and its answer relayed; everything else streams
-through.  The one thing that is never skipped is the ledger entry: it is written when the exchange
-closes, however it closes, by a call that nothing can interrupt.
+A chat request is taken in whole, compressed, sent, and its answer relayed, or recovered where the
+policy asks for it; everything else streams through.  The one thing that is never skipped is the
+ledger entry: it is written when the exchange closes, however it closes, by a call that nothing can
+interrupt.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from aiohttp import hdrs, web
 from proxy.errors import CallerError, LaconicError, UpstreamError, UpstreamTimeout
 from proxy.gateway.compression import Compression, Incoming
 from proxy.gateway.exchange import Exchange, elapsed_ms, target_of
+from proxy.gateway.recovery import Recovery
 from proxy.gateway.relay import REFUSALS, Relayed, abort, own_error, refuses, relay
 from proxy.ledger import Ended, Sink
 from proxy.policy import PolicyStore
@@ -27,7 +29,6 @@ from proxy.upstream import Answer, Headers, Outgoing, Streamed, Upstream, fields
 from proxy.wire import (
     BodyTooLarge,
     LaconicHeaders,
-    UsageObserver,
     forwarded_request,
     forwarded_response,
 )
@@ -127,14 +128,15 @@ class Gateway:
         self, request: web.Request, exchange: Exchange, answer: Answer
     ) -> web.StreamResponse:
         """Give the caller the answer as it comes, until one side or the other ends it."""
+        answer = exchange.watched(answer)
+        if exchange.source is not None:
+            exchange.recovery = Recovery(exchange.source, self._compression.work)
+            answer = await exchange.recovery.of(answer)
         headers = forwarded_response(answer.headers, own=exchange.headers())
         response = Relayed(answer.status, answer.reason, headers)
         exchange.status = answer.status
-        exchange.observer = UsageObserver(
-            response.headers.get("Content-Type"), response.headers.get("Content-Encoding")
-        )
         try:
-            await relay(request, response, answer, exchange.observe)
+            await relay(request, response, answer, exchange.count)
         except UpstreamError:
             exchange.ended = Ended.UPSTREAM_LOST
         except ConnectionError:

@@ -19,7 +19,7 @@ from aiohttp.http import HttpVersion11
 
 from proxy.errors import UpstreamError
 from proxy.upstream import Answer, Headers
-from proxy.wire import BodyTooLarge, decode_body
+from proxy.wire import BodyTooLarge, decode_body, value_of
 
 REFUSALS = frozenset({400, 413, 422})
 """Statuses with which an upstream may refuse a body for our edits' sake."""
@@ -47,9 +47,9 @@ async def without_additions(_request: web.Request, response: web.StreamResponse)
 
 
 async def relay(
-    request: web.Request, response: Relayed, answer: Answer, observe: Callable[[bytes], None]
+    request: web.Request, response: Relayed, answer: Answer, count: Callable[[bytes], None]
 ) -> None:
-    """Write the answer to the caller; ``observe`` sees each chunk before it is written.
+    """Write the answer to the caller; ``count`` sees each chunk before it is written.
 
     Raises UpstreamError where the upstream is lost midway, after aborting the caller's
     connection, and ConnectionError where the caller is gone.
@@ -60,7 +60,7 @@ async def relay(
     await response.prepare(request)
     try:
         async for chunk in answer.chunks:
-            observe(chunk)
+            count(chunk)
             await response.write(chunk)
     except UpstreamError:
         abort(request, reset=unframed)
@@ -96,17 +96,19 @@ async def refuses(answer: Answer) -> tuple[Answer, bool]:
         return answer, True
     if _error_code(bytes(start), answer.headers) != "context_length_exceeded":
         return answer, True
-    return replace(answer, chunks=_ahead(bytes(start), answer.chunks)), False
+    return replace(answer, chunks=ahead(bytes(start), answer.chunks)), False
 
 
-async def _ahead(start: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield start
+async def ahead(start: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Give what was read already, then the rest as it comes."""
+    if start:
+        yield start
     async for chunk in rest:
         yield chunk
 
 
 def _error_code(body: bytes, headers: Headers) -> object:
-    encoding = ", ".join(value for name, value in headers if name.lower() == "content-encoding")
+    encoding = value_of(headers, "content-encoding")
     try:
         answer = json.loads(decode_body(body, encoding, limit_bytes=_REFUSAL_BYTES))
         return answer["error"]["code"]

@@ -99,6 +99,9 @@ class LedgerEntry:
     resent: Annotated[
         bool, "Whether the upstream refused the edited body and it was sent again verbatim."
     ] = False
+    recovered: Annotated[
+        bool, "Whether the caller's wording was put back into the answer, where a policy asks."
+    ] = False
     api_key_hash: Annotated[str | None, "First 12 hex digits of the API key's SHA-256."] = None
 
     def record(self) -> dict[str, Any]:

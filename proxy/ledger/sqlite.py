@@ -76,6 +76,7 @@ MIGRATIONS: Final = (
     );
     CREATE INDEX exchanges_by_time ON exchanges (started_at);
     """,
+    "ALTER TABLE exchanges ADD COLUMN recovered INTEGER NOT NULL DEFAULT 0",
 )
 """Each brings the database from one version to the next; written once, never edited."""
 

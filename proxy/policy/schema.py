@@ -358,6 +358,8 @@ class Policy(_Strict):
     """Leave turns up to the caller's last cache breakpoint as they are."""
     deadline_s: Annotated[float, Field(gt=0)] = 2.0
     """Longest wait for scores; a turn that would take longer passes verbatim."""
+    recover: bool = False
+    """Put the caller's wording back into answers, which is an edit: [recovery.md](recovery.md)."""
     allow: Allow = Allow()
     """Which request headers the caller may use."""
     tagging: Tagging = Tagging()
@@ -387,10 +389,11 @@ class Policy(_Strict):
     def fingerprint(self) -> str:
         """Sixteen hex digits that name the choices: same choices, same digits, in any process.
 
-        The name, the description and what callers are allowed to ask for do not take part: they
-        do not change the compressed form, nor does naming the default method.  Meant for memo keys.
+        The name, the description, what callers are allowed to ask for and what is done to answers
+        do not take part: they do not change the compressed form, nor does naming the default
+        method.  Meant for memo keys.
         """
-        choices = self.model_dump(mode="json", exclude={"name", "description", "allow"})
+        choices = self.model_dump(mode="json", exclude={"name", "description", "recover", "allow"})
         if self.method == Cascade():
             del choices["method"]
         return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:16]

@@ -4,7 +4,8 @@ A body comes in: ``decode_body`` undoes its Content-Encoding, ``parse_chat`` fin
 and where each one is.  Compression answers with edits: ``render`` says what a leaf becomes,
 ``splice`` puts it into the caller's own bytes and changes no other.  What cannot be read is
 ``Unparsed`` and goes through as sent.  Headers pass by ``forwarded_request`` and
-``forwarded_response``, and while the answer goes by, a ``UsageObserver`` reads what it cost.
+``forwarded_response``, and while the answer goes by, a ``UsageObserver`` reads what it cost.  Where
+recovery is asked for, ``reword_body`` or a ``RewordedStream`` rewords its texts and nothing else.
 """
 
 from proxy.wire.chat import parse_chat
@@ -12,10 +13,13 @@ from proxy.wire.encoding import Decoder, decode_body
 from proxy.wire.errors import BodyTooLarge, Unparsed
 from proxy.wire.headers import (
     LaconicHeaders,
+    changed_response,
     end_to_end,
     forwarded_request,
     forwarded_response,
+    value_of,
 )
+from proxy.wire.rewording import RewordedStream, Rewording, reword_body
 from proxy.wire.splice import leaves_of, render, splice
 from proxy.wire.sse import SseObserver
 from proxy.wire.usage import Usage, UsageObserver
@@ -24,10 +28,13 @@ __all__ = [
     "BodyTooLarge",
     "Decoder",
     "LaconicHeaders",
+    "RewordedStream",
+    "Rewording",
     "SseObserver",
     "Unparsed",
     "Usage",
     "UsageObserver",
+    "changed_response",
     "decode_body",
     "end_to_end",
     "forwarded_request",
@@ -35,5 +42,7 @@ __all__ = [
     "leaves_of",
     "parse_chat",
     "render",
+    "reword_body",
     "splice",
+    "value_of",
 ]

@@ -38,6 +38,7 @@ _OF_THE_OLD_BYTES = frozenset(
         "repr-digest",
     }
 )
+_OF_THE_OLD_ANSWER = _OF_THE_OLD_BYTES | {"accept-ranges", "etag"}
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -87,6 +88,27 @@ def forwarded_response(
     ours = list(own)
     replaced = {name.lower() for name, _ in ours}
     return [pair for pair in end_to_end(headers) if pair[0].lower() not in replaced] + ours
+
+
+def changed_response(
+    headers: Iterable[tuple[str, str]], *, length: int | None
+) -> list[tuple[str, str]]:
+    """Return the headers of an answer whose body we changed: end-to-end ones, still true.
+
+    It goes out unencoded, so length, encoding, digests and validators of the old bytes are dropped;
+    the new ``length`` is stated, where it is known.
+    """
+    kept = [pair for pair in end_to_end(headers) if pair[0].lower() not in _OF_THE_OLD_ANSWER]
+    return kept if length is None else [*kept, ("Content-Length", str(length))]
+
+
+def value_of(headers: Iterable[tuple[str, str]], name: str) -> str:
+    """Return a field's value, its lines joined as a list (RFC 9110, 5.3); empty where it is absent.
+
+    >>> value_of([("Content-Encoding", "gzip"), ("content-encoding", "br")], "content-encoding")
+    'gzip, br'
+    """
+    return ", ".join(value for found, value in headers if found.lower() == name)
 
 
 @dataclass(frozen=True, slots=True)

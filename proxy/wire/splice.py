@@ -61,7 +61,7 @@ def splice(request: Request, edits: Sequence[LeafEdit]) -> bytes:
             written[address] = _as_written(request.raw, leaves[address])
         inside = "".join([_written_piece(edit.address, piece, written) for piece in edit.pieces])
         replaced[place] = b'"' + inside.encode() + b'"'
-    return _replace(request.raw, replaced)
+    return replaced_in(request.raw, replaced)
 
 
 def _leaf(address: Address, leaves: Mapping[Address, Leaf]) -> Leaf:
@@ -143,7 +143,8 @@ def _written_piece(own: Address, piece: Piece, written: Mapping[Address, _Writte
     return written[own].of(piece)
 
 
-def _replace(raw: bytes, replaced: Mapping[Span, bytes]) -> bytes:
+def replaced_in(raw: bytes, replaced: Mapping[Span, bytes]) -> bytes:
+    """Return ``raw`` with other bytes at the given places, which do not overlap."""
     pieces, done = list[bytes](), 0
     for place in sorted(replaced):
         pieces += raw[done : place.start], replaced[place]

@@ -1,0 +1,163 @@
+"""The answer to ``POST /v1/chat/completions``, or one event of it: where its texts are.
+
+Of an answer as little is understood as recovery needs: the choices, and in each the strings of its
+content.  Whatever is not shaped so has no texts; what could be read two ways is ``Unparsed``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from proxy.types import Reason, Span
+from proxy.wire.errors import Unparsed
+from proxy.wire.scan import Cursor, Json, decode_string
+
+_CHOICE_KEYS = frozenset({"index", "logprobs", "finish_reason"})
+_PART_KEYS = frozenset({"type", "text"})
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of the answer's choices.  Spans are bytes; those of strings include the quotes.
+
+    ``holder`` is its ``message`` or ``delta``; ``texts`` are the content's strings, in order, and
+    ``in_parts`` says that they stand in a list.  ``measured`` is a choice with ``logprobs``, which
+    speak of the text as it is.
+    """
+
+    index: int
+    span: Span
+    holder: Span | None = None
+    texts: tuple[Span, ...] = ()
+    in_parts: bool = False
+    measured: bool = False
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """All choices, and the byte range of the list they stand in."""
+
+    span: Span
+    each: tuple[Choice, ...] = ()
+
+
+def read_choices(raw: bytes, holder: str) -> Choices:
+    """Find the choices of an answer, whose ``holder`` is ``message``, or of an event, ``delta``.
+
+    Raises :class:`Unparsed`: invalid JSON or UTF-8, or a key on the path to a text that occurs
+    twice.
+    """
+    return _Reader(raw, holder).choices()
+
+
+class _Reader:
+    """One pass over one answer; each method consumes the value ahead of the cursor."""
+
+    __slots__ = ("_cursor", "_holder", "_raw")
+
+    def __init__(self, raw: bytes, holder: str) -> None:
+        self._raw = raw
+        self._holder = holder
+        self._cursor = Cursor(raw)
+
+    def choices(self) -> Choices:
+        found: Choices | None = None
+        self._cursor.expect(Json.OBJECT, "answer")
+        for key in self._cursor.members():
+            if key == "choices" and found is not None:
+                raise _twice("choices")
+            if key == "choices":
+                found = self._list()
+        self._cursor.end()
+        return found or Choices(Span(0, 0))
+
+    def _list(self) -> Choices:
+        start = self._cursor.position
+        if self._cursor.peek() is not Json.LIST:
+            return Choices(Span(start, start))
+        each = [
+            self._choice(number)
+            for number in self._cursor.elements()
+            if self._cursor.peek() is Json.OBJECT
+        ]
+        return Choices(Span(start, self._cursor.position), tuple(each))
+
+    def _choice(self, number: int) -> Choice:
+        """Read a choice; one without an index has its place in the list for one."""
+        start = self._cursor.position
+        index, content = number, _Content()
+        holder: Span | None = None
+        measured = ended = False
+        for key in self._once(_CHOICE_KEYS | {self._holder}, "choice"):
+            if key == "index":
+                index = self._index()
+            elif key == self._holder:
+                holder, content = self._held()
+            elif key == "logprobs":
+                measured = self._cursor.peek() is not Json.NULL
+            elif key == "finish_reason":
+                ended = self._cursor.peek() is not Json.NULL
+        span = Span(start, self._cursor.position)
+        return Choice(index, span, holder, content.texts, content.in_parts, measured, ended)
+
+    def _held(self) -> tuple[Span | None, _Content]:
+        if self._cursor.peek() is not Json.OBJECT:
+            return None, _Content()
+        start, content = self._cursor.position, _Content()
+        for key in self._once(frozenset({"content"}), self._holder):
+            if key == "content":
+                content = self._content()
+        return Span(start, self._cursor.position), content
+
+    def _content(self) -> _Content:
+        if self._cursor.peek() is Json.STRING:
+            return _Content((self._cursor.string(),))
+        if self._cursor.peek() is not Json.LIST:
+            return _Content()
+        texts = [
+            text
+            for _ in self._cursor.elements()
+            if self._cursor.peek() is Json.OBJECT and (text := self._part()) is not None
+        ]
+        return _Content(tuple(texts), in_parts=True)
+
+    def _part(self) -> Span | None:
+        strings: dict[str, Span] = {}
+        for key in self._once(_PART_KEYS, "part"):
+            if key in _PART_KEYS and self._cursor.peek() is Json.STRING:
+                strings[key] = self._cursor.string()
+        kind = strings.get("type")
+        if kind is None or decode_string(self._raw[kind.start : kind.end]) != "text":
+            return None
+        return strings.get("text")
+
+    def _index(self) -> int:
+        start = self._cursor.position
+        self._cursor.skip()
+        written = self._raw[start : self._cursor.position]
+        if not written.isdigit() or len(written) > len("9999"):
+            raise Unparsed(f"byte {start}: found another index, wanted a small whole number")
+        return int(written)
+
+    def _once(self, known: frozenset[str], where: str) -> Iterator[str]:
+        """Walk the object ahead; raise where one of the known keys occurs twice."""
+        seen = set[str]()
+        for key in self._cursor.members():
+            if key in seen and key in known:
+                raise _twice(f"{where}.{key}")
+            seen.add(key)
+            yield key
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a message's or delta's ``content`` comes to."""
+
+    texts: tuple[Span, ...] = ()
+    in_parts: bool = False
+
+
+def _twice(where: str) -> Unparsed:
+    return Unparsed(f"{where}: found twice, wanted once", Reason.DUPLICATE_KEY)
