@@ -121,12 +121,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A chat request: the caller's bytes, and what was understood of them."""
+    """A chat request: the caller's bytes, and what was understood of them.
+
+    ``wants_json`` says that the answer's text is to be JSON (``response_format``).
+    """
 
     raw: bytes = field(repr=False)
     model: str | None
     stream: bool
     messages: tuple[Message, ...]
+    wants_json: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,9 @@ def test_a_coincidence_elsewhere_in_the_original_is_not_taken():
         ("Paris a b c d e f g h i London", " a b c d e f g h i", "Paris London"),  # too far
         ("Paris and London", " and", "Paris\nLondon"),  # the answer's own line break stays
         ("Paris and London", " and", "London Paris"),
+        ('Paris "and" London', ' "and"', "Paris London"),  # JSON would have to escape it
+        ("Paris \\and London", " \\and", "Paris London"),
+        ("Paris\tand London", "\tand", "Paris London"),
     ],
 )
 def test_what_is_not_wording_stays_as_the_model_said_it(text, dropped, answer):
@@ -154,6 +157,24 @@ def test_an_answer_from_the_prompt_matches_its_twin_and_keeps_its_words(prompt, 
     recovered = recover(answer, shown)
     assert recovered == reference_long.recover(answer, shown)
     assert is_subsequence("".join(answer.split()), "".join(recovered.split()))
+
+
+@examples(100)
+@given(TEXTS, st.lists(TEXTS, max_size=4))
+def test_what_is_held_is_what_did_not_come_back_as_it_was_said(text, pieces):
+    stream = RecoveryStream(align([(text, (Span(0, len(text)),))]))
+    out = ""
+    for number, piece in enumerate(pieces, 1):
+        out += stream.feed(piece)
+        assert out + stream.held == "".join(pieces[:number])
+    stream.close()
+    assert stream.held == ""
+
+
+def test_held_words_are_told_without_what_would_come_back():
+    stream = RecoveryStream(source(NOBEL, " Conrad"))
+    assert stream.feed("It was Wilhelm Rönt") == "It was"
+    assert stream.held == " Wilhelm Rönt"
 
 
 @examples(100)

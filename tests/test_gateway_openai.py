@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import httpx
 import openai
 import pytest
-from house import house
+from house import house, policies
 from servers import answer, chunk, completion, replies, upstream
 
 from proxy.ledger import Ended
@@ -97,6 +97,54 @@ async def test_the_stream_loop(encode):
         entry = await home.ledger.entry()
     assert words == list(WORDS)
     assert (entry.stream, entry.prompt_tokens, entry.completion_tokens) == (True, 9, 3)
+
+
+NAMED = [{"role": "user", "content": "Who? Wilhelm xConrad Röntgen in 1901"}]
+
+
+def recovers(far):
+    return house(far, policy_set=policies(recover=True))
+
+
+async def test_a_recovered_completion():
+    script = replies(200, completion("Wilhelm Röntgen."), headers=[JSON])
+    async with upstream(script) as far, recovers(far) as home, client(home.url) as caller:
+        got = await caller.chat.completions.create(model="gpt-4o", messages=NAMED)
+    assert far.last.json()["messages"][0]["content"] == "Who? Wilhelm Röntgen in 1901"
+    assert got.choices[0].message.content == "Wilhelm xConrad Röntgen."
+    assert got.usage.total_tokens == 14
+
+
+@pytest.mark.parametrize("encode", [None, gzip.compress], ids=["plain", "gzip"])
+async def test_a_recovered_stream(encode):
+    end = event(usage=USAGE)
+    events = [event({"role": "assistant", "content": ""}), event({"content": "Wilhelm "})]
+    script = streams(
+        *events, event({"content": "Röntgen"}), end, b"data: [DONE]\n\n", encode=encode
+    )
+    async with upstream(script) as far, recovers(far) as home, client(home.url) as caller:
+        asked = {"model": "gpt-4o", "messages": NAMED, "stream": True}
+        words = await said(await caller.chat.completions.create(**asked))
+        entry = await home.ledger.entry()
+    assert words == ["", "", "", "Wilhelm xConrad Röntgen"]
+    assert (entry.recovered, entry.prompt_tokens, entry.completion_tokens) == (True, 9, 3)
+
+
+async def test_the_clients_own_sum_of_a_recovered_stream_is_whole():
+    """It adds up what deltas say of a choice: nothing but text may come twice."""
+    call = {"index": 0, "id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    delta = {"role": "assistant", "content": "Wilhelm Röntgen", "tool_calls": [call]}
+    end = event({}).replace(b'"finish_reason": null', b'"finish_reason": "tool_calls"')
+    script = streams(event(delta), end, b"data: [DONE]\n\n")
+    async with (
+        upstream(script) as far,
+        recovers(far) as home,
+        client(home.url) as caller,
+        caller.chat.completions.stream(model="gpt-4o", messages=NAMED) as stream,
+    ):
+        (choice,) = (await stream.get_final_completion()).choices
+    assert (choice.message.role, choice.message.content) == ("assistant", "Wilhelm xConrad Röntgen")
+    assert [tool.function.arguments for tool in choice.message.tool_calls] == ["{}"]
 
 
 async def test_a_stream_that_breaks_off_is_an_error_not_an_end():

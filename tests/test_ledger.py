@@ -196,6 +196,22 @@ def test_a_newer_ledger_is_refused(path):
         SqliteSink(path)
 
 
+def test_an_older_ledger_is_brought_up_to_date_with_what_it_holds(path):
+    path.parent.mkdir()
+    old = {name: value for name, value in columns(ENTRY).items() if name != "recovered"}
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(MIGRATIONS[0])
+        database.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+        database.execute("INSERT INTO schema_version VALUES (1)")
+        database.execute(
+            f"INSERT INTO exchanges ({', '.join(old)}) VALUES ({', '.join('?' * len(old))})",  # noqa: S608
+            tuple(old.values()),
+        )
+        database.commit()
+    wrote(path, replace(ENTRY, recovered=True))
+    assert read(path, "SELECT request_id, recovered FROM exchanges") == [("req_1", 0), ("req_1", 1)]
+
+
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(path):
     path.parent.mkdir()
     path.write_bytes(b"my holiday diary\n" * 100)

@@ -56,6 +56,12 @@ def test_no_shipped_policy_rewrites():
         assert Policy.model_validate({"name": "x", "method": method}).method.rewrites
 
 
+def test_the_example_of_a_policy_that_recovers_does():
+    text = (ROOT / "docs" / "recovery.md").read_text().split("```yaml\n")[1].split("```")[0]
+    loaded = load_policies({**shipped_policies(), "names.yaml": text})
+    assert loaded.policies["names"].recover is True
+
+
 def test_no_shipped_policy_changes_answers():
     policies = load_policies(shipped_policies()).policies.values()
     assert [policy.name for policy in policies if policy.recover] == []

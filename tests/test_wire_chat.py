@@ -90,6 +90,23 @@ def test_of_two_equal_keys_off_the_path_the_last_counts(fields, understood):
 
 
 @pytest.mark.parametrize(
+    ("written", "wants_json"),
+    [
+        ('{"type":"json_object"}', True),
+        ('{"json_schema":{"type":"text"},"type":"json_schema"}', True),
+        ('{"type":"text"}', False),
+        ('{"type":null}', False),
+        ("{}", False),
+        ("null", False),
+        ('"json_object"', False),
+    ],
+)
+def test_an_ask_for_json_is_understood(written, wants_json):
+    request = parse_chat(f'{{"response_format":{written},"messages":[]}}'.encode())
+    assert request.wants_json is wants_json
+
+
+@pytest.mark.parametrize(
     ("body", "detail"),
     [
         ('{"messages":[],"messages":[]}', "messages"),

@@ -1,7 +1,13 @@
 import pytest
 
 from proxy.errors import CallerError
-from proxy.wire import LaconicHeaders, end_to_end, forwarded_request, forwarded_response
+from proxy.wire import (
+    LaconicHeaders,
+    changed_response,
+    end_to_end,
+    forwarded_request,
+    forwarded_response,
+)
 
 
 def test_headers_of_one_connection_stay_behind_and_the_rest_goes_on_as_it_came():
@@ -96,6 +102,21 @@ def test_an_answer_keeps_its_encoding_and_length_and_gets_ours():
         ("x-laconic-origin", "proxy"),
         ("x-laconic-reason", "too-short"),
     ]
+
+
+def test_an_answer_that_we_changed_says_nothing_of_its_old_bytes():
+    headers = [
+        ("Content-Type", "application/json"),
+        ("content-encoding", "br"),
+        ("Transfer-Encoding", "chunked"),
+        ("ETag", '"1"'),
+        ("Content-Digest", "sha-256=:x:"),
+        ("Accept-Ranges", "bytes"),
+        ("x-request-id", "r"),
+    ]
+    kept = [headers[0], headers[-1]]
+    assert changed_response(headers, length=None) == kept
+    assert changed_response(headers, length=7) == [*kept, ("Content-Length", "7")]
 
 
 @pytest.mark.parametrize(

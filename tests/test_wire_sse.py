@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.wire import SseObserver
+from proxy.wire.sse import SseSplitter, payload_of
 
 examples = settings(max_examples=int(os.environ.get("LACONIC_EXAMPLES", "200")), deadline=None)
 
@@ -116,3 +117,27 @@ def test_memory_is_bounded_on_an_endless_line():
         assert observer.feed(b"data: " + b"x" * 999) == []
         assert len(observer._line) <= 1000
     assert observer.feed(b"\n\ndata: b\n\n") == [b"b"]
+
+
+@examples
+@given(st.lists(pieces, max_size=30).map(b"".join), st.lists(st.integers(0, 90), max_size=6))
+def test_blocks_joined_are_the_stream_and_hold_its_events(data, cuts):
+    splitter = SseSplitter()
+    blocks = [block for chunk in cut(data, cuts) for block in splitter.feed(chunk)]
+    held = splitter.held_bytes
+    rest = splitter.take()
+    assert b"".join(line for block in [*blocks, rest] for line in block) == data
+    assert held == len(b"".join(rest))
+    payloads = [payload_of(block) for block in [*blocks, rest]]
+    assert [payload for payload in payloads if payload is not None] == slowly(data)
+
+
+def test_what_lies_between_events_is_given_at_once():
+    splitter = SseSplitter()
+    assert splitter.feed(b"\xef\xbb\xbf: a\r") == [[b"\xef\xbb\xbf"], [b": a\r"]]
+    assert splitter.feed(b"\n\n:b") == [[b"\n"], [b"\n"]]
+    assert splitter.feed(b"\nid: 1\n: c\n") == [[b":b\n"]]
+    assert splitter.feed(b"\r") == [[b"id: 1\n", b": c\n", b"\r"]]
+    assert splitter.feed(b"\ndata: 1\r") == [[b"\n"]]
+    assert splitter.feed(b"\n") == []
+    assert splitter.take() == [b"data: 1\r\n"]

@@ -11,7 +11,8 @@ for it.
 
 A model also writes "of the" of its own accord, so a run counts only with two *telling* words (long,
 capitalised, numeric, or of a script without capitals), and nothing is brought back across a
-dropped line, sentence or more than ``reach`` words: that was selection, not wording.
+dropped line, sentence or more than ``reach`` words: that was selection, not wording.  Nor is a
+stretch with a character that JSON would escape: an answer may be JSON.
 
 The answer is no longer the upstream's own text: law 1 is suspended, so this is off unless asked
 for.
@@ -36,7 +37,7 @@ TELLING_LETTERS: Final = 5
 _UNSPACED = "぀-ヿ㐀-鿿豈-﫿"  # kana and han: a word each, as in the compressor
 _LONGEST = 64  # letters; a longer run of them is cut, so that little is held back
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]{{1,{_LONGEST}}}|[^\w\s]")
-_BREAK = re.compile(r"[\n.!?。！？।]")
+_BREAK = re.compile(r"[.!?。！？।\"\\\x00-\x1f]")
 
 
 class _Word(NamedTuple):

@@ -171,11 +171,14 @@ class Compression:
         )
 
     async def _with_source(self, prepared: Prepared) -> Prepared:
-        """Add what recovery needs, where the policy asks for it and the request was edited."""
+        """Add what recovery needs, where the policy asks for it and the request was edited.
+
+        A caller that asked for JSON gets the upstream's: its values are data, not wording.
+        """
         request, policy, compressed = prepared.request, prepared.policy, prepared.compressed
         if request is None or policy is None or compressed is None:
             return prepared
-        if prepared.edited is None or not policy.recover:
+        if prepared.edited is None or not policy.recover or request.wants_json:
             return prepared
         try:
             source = await self.work(len(request.raw), partial(_source, request, compressed))

@@ -44,7 +44,7 @@ class _ChatReader:
 
     def request(self) -> Request:
         model: str | None = None
-        stream = False
+        stream = wants_json = False
         messages: tuple[Message, ...] | None = None
         self._cursor.expect(Json.OBJECT, "body")
         for key in self._cursor.members():
@@ -52,6 +52,8 @@ class _ChatReader:
                 model = self._model()
             elif key == "stream":
                 stream = self._boolean("stream")
+            elif key == "response_format":
+                wants_json = self._wants_json()
             elif key == "messages":
                 if messages is not None:
                     raise _twice("messages")
@@ -59,7 +61,7 @@ class _ChatReader:
         self._cursor.end()
         if messages is None:
             raise Unparsed(f"messages: found {Json.NOTHING}, wanted {Json.LIST}")
-        return Request(self._raw, model, stream, messages)
+        return Request(self._raw, model, stream, messages, wants_json)
 
     def _messages(self) -> tuple[Message, ...]:
         self._cursor.expect(Json.LIST, "messages")
@@ -153,6 +155,14 @@ class _ChatReader:
             elif key == "id" and self._cursor.peek() is Json.STRING:
                 found["id"] = self._string()
         return ToolCall(**found) if len(found) == 3 else None
+
+    def _wants_json(self) -> bool:
+        """Read a response format; what has no type asks for nothing."""
+        wanted = False
+        for key in self._cursor.members() if self._cursor.peek() is Json.OBJECT else ():
+            if key == "type" and self._cursor.peek() is Json.STRING:
+                wanted = self._string() != "text"
+        return wanted
 
     def _leaf(self, address: Address, raw: Span) -> Leaf:
         return Leaf(address, self._decode(raw), raw)
