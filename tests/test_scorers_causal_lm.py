@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -103,7 +105,38 @@ def test_scores_are_minus_log_probabilities_from_the_first_token_on(lm, llama_fo
     assert near(lm.self_information([Passage(text)])[0].nats, plainly(llama_folder, ids.tolist()))
 
 
-def test_any_architecture_is_read_by_folder(gpt2_folder):
+SHAPE = {
+    "vocab_size": 290,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": WINDOW + 1,
+    "initializer_range": 0.3,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "mistral", "gemma"])
+def test_any_architecture_is_read_by_folder(tmp_path, name, tied):
+    torch.manual_seed(0)
+    shape = AutoConfig.for_model(name, **SHAPE, tie_word_embeddings=tied)
+    model = AutoModelForCausalLM.from_config(shape)
+    folder = saved(model, tmp_path)
+    found = load_causal_lm(str(folder), precision=Precision.FP32, device="cpu")
+    ids = found.tokenise(TEXT[:40]).ids
+    expected = plainly(folder, ids.tolist(), AutoModelForCausalLM)
+    assert near(found.self_information([Passage(TEXT[:40])])[0].nats, expected)
+    first, prefix = found.extend(found.start(), ids[:5])
+    second, _ = found.extend(prefix, ids[5:])
+    assert near(np.concatenate([first, second]), expected)
+
+
+def test_a_model_of_learnt_positions_is_read_by_folder(gpt2_folder):
     found = load_causal_lm(str(gpt2_folder), precision=Precision.FP32, device="cpu")
     ids = found.tokenise("the cat sat").ids
     expected = plainly(gpt2_folder, ids.tolist(), GPT2LMHeadModel)
@@ -230,6 +263,22 @@ def test_batched_scores_equal_single_ones_within_the_grid(lm, texts, batch_token
     ):
         assert np.allclose(one.nats, many.nats, rtol=0, atol=1 / GRID)
         assert np.array_equal(one.starts, many.starts)
+
+
+@pytest.mark.parametrize(
+    ("precision", "steps"), [(Precision.FP32, 1), (Precision.INT8, 8), (Precision.BF16, 16)]
+)
+def test_batches_of_the_embedded_model_score_as_single_texts_within_the_rounding(precision, steps):
+    """Coarser numbers are rounded another way where the shapes of the sums are others."""
+    found = load_causal_lm(precision=precision, device="cpu")
+    passages = [Passage(TEXT[i : i + 60]) for i in range(0, 30, 3)]
+    passages += [Passage("the"), Passage(""), Passage(TEXT * 2)]
+    one, many = (
+        np.concatenate([rated.nats for rated in found.self_information(passages, batch_tokens=n)])
+        for n in (0, 800)
+    )
+    assert np.abs(one - many).max() <= steps / GRID
+    assert np.abs(one - many).mean() <= 1 / GRID
 
 
 @pytest.mark.parametrize("precision", list(Precision))
