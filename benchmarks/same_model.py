@@ -15,9 +15,19 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from proxy.scorers import LANGUAGE_MODEL
+from proxy.scorers import EMBEDDED, LANGUAGE_MODEL
 
 BOS = "<|bos|>"
+
+
+def same_for_both(name: str, out: Path) -> str:
+    """Return what both sides can load: a name as it is, an exported model written out."""
+    source = LANGUAGE_MODEL if name == EMBEDDED else Path(name)
+    try:
+        exported = "llama" in json.loads((source / "config.json").read_text("utf-8"))
+    except OSError:
+        return name
+    return str(float_model(out, source)) if exported else name
 
 
 def float_model(out: Path, source: Path = LANGUAGE_MODEL) -> Path:
