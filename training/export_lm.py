@@ -176,7 +176,7 @@ def written_card(
 ) -> str:
     """Tell what the model is, what it saw, what it scores."""
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    plan, last = run["plan"], run["history"][-1]
+    plan, last, seen = run["plan"], run["history"][-1], tokens_seen(run)
     shape = config["llama"]
     table = shape["vocab_size"] * shape["hidden_size"]
     inner = parameters(shape)
@@ -200,14 +200,15 @@ def written_card(
         words=shape["vocab_size"],
         window=config["window"],
         size=size / 1e6,
-        tokens=last["tokens"] / 1e6,
-        share=100 * last["tokens"] / (20 * (inner + table)),
+        tokens=seen / 1e6,
+        sitting=last["tokens"] / 1e6,
+        share=100 * seen / (20 * (inner + table)),
         minutes=last["minutes"],
         device=run.get("device", "one CPU thread"),
         throughput=last["tokens_per_s"],
         steps=last["step"],
         plan=plan,
-        verdict=SHORT if last["tokens"] < 10 * (inner + table) else "",
+        verdict=SHORT if seen < 10 * (inner + table) else "",
         mean=last["valid_nats_mean"],
         sources=rows,
         measured=measured[0]["tokens"],
