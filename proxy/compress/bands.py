@@ -7,7 +7,7 @@ lies in, since short text tells little.  Where either is outside the band of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -27,12 +27,16 @@ def band_of(rated: SelfInformation, kind: Kind) -> Band:
     return rated.bands.get(kind) or rated.bands.get(Kind.PROSE, UNMEASURED)
 
 
-def strange_units(material: Material, rated: Sequence[SelfInformation]) -> frozenset[int]:
-    """Return the units that the LM cannot judge; ``rated`` is of each document's text."""
-    strange: set[int] = set()
-    for numbers, one in zip(material.documents, rated, strict=True):
-        strange |= set(_strange(material, numbers, one))
-    return frozenset(strange)
+def strange_units(
+    material: Material, rated: Mapping[int, SelfInformation] | Sequence[SelfInformation]
+) -> frozenset[int]:
+    """Return the units that the LM cannot judge; ``rated`` is of documents' texts, by number."""
+    numbered = rated.items() if isinstance(rated, Mapping) else enumerate(rated)
+    return frozenset(
+        unit
+        for document, one in numbered
+        for unit in _strange(material, material.documents[document], one)
+    )
 
 
 def _strange(material: Material, numbers: Sequence[int], rated: SelfInformation) -> Iterator[int]:

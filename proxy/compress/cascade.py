@@ -15,7 +15,8 @@ from typing import cast
 
 from proxy.compress import flat
 from proxy.compress.asks import is_overview
-from proxy.compress.guarded import Scene, Steps, guarded, steering, units_result
+from proxy.compress.fine import Plan, plan, shorten, worth_asking
+from proxy.compress.guarded import Scene, Steps, guarded, result_of, steering, units_result
 from proxy.compress.layout import Material, render
 from proxy.compress.ports import QuestionVectors, ScoreRequest
 from proxy.compress.relevance import Relevance, lifted, rate_units
@@ -29,7 +30,7 @@ from proxy.compress.selection import (
     candidates,
     with_neighbours,
 )
-from proxy.policy.schema import FlatRelevance, Target
+from proxy.policy.schema import Cascade, Fine, FlatRelevance, Target
 from proxy.types import Component, Kind, Reason
 
 ALARM = re.compile(
@@ -56,8 +57,31 @@ def _compress(scene: Scene, material: Material) -> Steps:
         scene = replace(scene, policy=flat.overview_policy(scene.policy))
     relevance = lifted(relevance, _alarms(material))
     kept, reason = keep_units(scene, material, relevance)
+    fine = cast("Cascade", scene.policy.method).fine
+    if fine is not None and reason is None:
+        plans = _plans(scene, material, relevance, kept, fine)
+        if worth_asking(material, plans):
+            wording, words = yield from shorten(scene, material, kept, plans, fine)
+            return result_of(wording, words, scene)
     rendered = render(material, kept, scene.encoding)
     return units_result(material, kept, rendered, reason)
+
+
+def _plans(
+    scene: Scene, material: Material, relevance: Relevance, kept: frozenset[int], fine: Fine
+) -> list[Plan]:
+    """Plan the fine stage of every component that has a budget."""
+    found: list[Plan] = []
+    for component in Component:
+        target: Target = getattr(scene.policy.components, component.value)
+        if target.keeps_all or target.min_relevance is not None:
+            continue
+        order = best_first(relevance.scores, candidates(material, component))
+        nearby = list(with_neighbours(order, material, scene.policy.neighbours))
+        least = _cache_floor(scene, material, component)
+        tokens = max(target.tokens(material.before[component]), least)
+        found.append(plan(material, component, nearby, kept, tokens, fine))
+    return found
 
 
 def _alarms(material: Material) -> list[int]:
@@ -111,7 +135,7 @@ def _keep_component(
         basket = Basket(material, frames=policy.titles)
         return by_budget(basket, order, measure, least)
     before = material.before[component]
-    tokens = min(target.target_tokens or int((target.rate or 1.0) * before), before)
+    tokens = target.tokens(before)
     nearby = list(with_neighbours(order, material, policy.neighbours))
     selection = by_budget(basket, nearby, measure, tokens, least)
     if selection.reason is Reason.FORCED_OVER_BUDGET:

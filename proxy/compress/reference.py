@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from proxy.compress.lexical import GRAM_SHARE, K1, B
 from proxy.compress.selective_context import MOST_WORDS
@@ -251,6 +252,71 @@ def by_threshold(
         for near in range(len(documents))
         if standing[near] >= least and documents[near] == document and abs(unit - near) <= reach
     }
+
+
+# -- the cascade's fine stage -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit in words: their numbers, which of them are light, and what it costs as a unit."""
+
+    words: Sequence[int]
+    light: Sequence[int]
+    cost: int
+
+
+def fine(
+    kept: Sequence[Unit],
+    rest: Sequence[Unit],
+    nats: Sequence[float],
+    count: Callable[[Collection[int]], int],
+    *,
+    tokens: int,
+    whole: float,
+    rate: float,
+) -> set[int]:
+    """Say the fine stage on units, best first, of which ``kept`` fit in ``tokens``.
+
+    Every light word costs one token; ``count`` gives the tokens of some words.
+    """
+    first = max(n for n in range(len(kept) + 1) if _cost(kept[:n]) <= whole * tokens + 1e-9)
+    room = (tokens - _cost(kept[:first])) / rate
+    following = list(rest)
+    while _cost([*kept[first:], *following]) > room + 1e-9 and following:
+        following.pop()
+    free = tokens - count(_all_words(kept))
+    gone = [i for unit in kept[first:] for i in _spared(unit, nats, rate)]
+    more: list[Unit] = []
+    for unit in following:
+        spared = _spared(unit, nats, rate)
+        if _cost([*more, unit]) > free + len(gone) + len(spared):
+            break
+        more.append(unit)
+        gone += spared
+    while more:
+        words = _all_words([*kept, *more])
+        for i in sorted(gone, key=lambda i: (nats[i], -i)):
+            if count(words) > tokens:
+                words.remove(i)
+        if count(words) <= tokens:
+            return words
+        gone = [i for i in gone if i not in more[-1].words]
+        more.pop()
+    return _all_words(kept)
+
+
+def _cost(units: Sequence[Unit]) -> int:
+    return sum(unit.cost for unit in units)
+
+
+def _all_words(units: Sequence[Unit]) -> set[int]:
+    return {i for unit in units for i in unit.words}
+
+
+def _spared(unit: Unit, nats: Sequence[float], rate: float) -> list[int]:
+    order = sorted(unit.light, key=lambda i: (nats[i], -i))
+    return order[: int((1 - rate) * len(unit.words) + 1e-9)]
 
 
 # -- the lexical method -------------------------------------------------------------------------

@@ -61,6 +61,33 @@ STOP_WORDS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 
 
+_JOINING = {
+    "en": """
+    at of by for with about into onto from to in on upon as than and or but because while where when
+    who whom whose what how why both each some any all other own same
+    """,
+    "de": """
+    und oder aber denn weil dass daß als wie wo was wer welche welcher welches von zu zum zur mit
+    bei aus auf an am im in ins für um über unter durch gegen
+    """,
+    "es": """
+    de del a al en con por para y e o u pero que qué como cómo cuando donde quien quién cual cuál
+    porque pues tan tanto entre sobre desde hasta
+    """,
+    "fr": """
+    de des du d à au aux en dans par pour avec et ou mais que qu qui quoi dont où quand comme
+    comment pourquoi car donc tout tous toute toutes
+    """,
+}
+LIGHT_WORDS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        language: words - frozenset(_JOINING[language].split())
+        for language, words in STOP_WORDS.items()
+    }
+)
+"""Stop words less those that join what they stand between, and those that ask, count or compare."""
+
+
 def letters_of(text: str) -> list[str]:
     """Return the words of letters in a text, folded; digits and marks are none."""
     return [word.casefold().replace("’", "'") for word in _LETTERS.findall(text)]
@@ -74,7 +101,22 @@ def stop_words_of(text: str, languages: Sequence[str]) -> frozenset[str]:
     >>> stop_words_of("lorem ipsum dolor", ["en", "de"])
     frozenset()
     """
+    language = _language_of(text, languages)
+    return STOP_WORDS[language] if language else frozenset()
+
+
+def light_words_of(text: str) -> frozenset[str]:
+    """Return the light words of the language that ``text`` seems to be in.
+
+    >>> sorted(light_words_of("It was a house at the end of it") & {"a", "at", "of", "was"})
+    ['a', 'was']
+    """
+    language = _language_of(text, tuple(LIGHT_WORDS))
+    return LIGHT_WORDS[language] if language else frozenset()
+
+
+def _language_of(text: str, languages: Sequence[str]) -> str | None:
     words = letters_of(text)
     hits = {language: sum(w in STOP_WORDS[language] for w in words) for language in languages}
     best = max(languages, key=lambda language: hits[language])
-    return STOP_WORDS[best] if words and hits[best] >= LEAST_SHARE * len(words) else frozenset()
+    return best if words and hits[best] >= LEAST_SHARE * len(words) else None

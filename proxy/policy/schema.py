@@ -118,6 +118,10 @@ class Target(_Strict):
         """Whether this target leaves its component alone."""
         return self.target_tokens is None and self.min_relevance is None and self.rate in (None, 1)
 
+    def tokens(self, before: int) -> int:
+        """Return what a budget comes to, of so many tokens."""
+        return min(self.target_tokens or int((self.rate or 1.0) * before), before)
+
 
 class Components(_Strict):
     """A target per component.  What is not named is kept whole."""
@@ -198,11 +202,22 @@ class _Method(_Strict):
         return False
 
 
+class Fine(_Strict):
+    """The cascade's fine stage: lesser units lose light words, so that more of them fit."""
+
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """A unit that loses words keeps at least this share of its tokens."""
+    whole: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The best units, up to this share of the budget, lose none."""
+
+
 class Cascade(_Method):
     """Units by relevance to the question: Laconic's own method."""
 
     name: Literal["cascade"] = "cascade"
     """This method's name."""
+    fine: Fine | None = None
+    """Let lesser units lose words, so that more of them fit a budget; ``{}`` for the defaults."""
 
 
 class LLMLingua(_Method):
