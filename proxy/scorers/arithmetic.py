@@ -50,13 +50,14 @@ class Int8Linear:
 
     columns: Tensor  # (in, out) int8: the transposed view of (out, in) rows
     scales: Tensor  # (out,)
-    bias: Tensor  # (out,)
+    bias: Tensor | None = None  # (out,)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Round each token's activations to int8, multiply exactly, scale back."""
         scale = x.abs().amax(dim=1, keepdim=True).clamp_min_(1e-12).div_(127)  # (n, 1)
         rows = (x / scale).round_().to(torch.int8)
-        return _product(rows, self.columns).mul(scale).mul_(self.scales).add_(self.bias)
+        found = _product(rows, self.columns).float().mul_(scale).mul_(self.scales)
+        return found if self.bias is None else found.add_(self.bias)
 
 
 def one_thread() -> None:

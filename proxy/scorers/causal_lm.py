@@ -51,14 +51,12 @@ from proxy.compress.ports import NO_BANDS, Band
 from proxy.errors import PolicyError, ScorerFailed
 from proxy.scorers import EMBEDDED, LANGUAGE_MODEL
 from proxy.scorers.arithmetic import Arithmetic, Int8Linear, best, one_thread
+from proxy.scorers.llama import LeanLlama, Rows
 from proxy.scorers.pooling import Ids, Steps, drain
 from proxy.types import Kind
 
 Nats: TypeAlias = NDArray[np.float32]
 Offsets: TypeAlias = NDArray[np.int32]
-Rows: TypeAlias = tuple[Tensor, Tensor]
-"""A matrix as int8 rows (out, in) and their scales (out,)."""
-
 FORMAT: Final = 1
 GRID: Final = 128
 """Scores are rounded to 1/128 nat: far above the noise of float32, far below what tells words."""
@@ -499,8 +497,11 @@ def _from_export(folder: Path, precision: Precision, device: torch.device) -> Ca
     norms = {name: tensor for name, tensor in tensors.items() if name.endswith("norm.weight")}
     model.load_state_dict(weights | norms, assign=True)
     model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
+    prepared = _prepared(model, precision, device, rows)
+    if precision is Precision.INT8:
+        prepared.model = LeanLlama(prepared.model, rows)
     return CausalLM(
-        _prepared(model, precision, device, rows),
+        prepared,
         _plain(tokenizer),
         int(config["llama"]["bos_token_id"]),
         window=int(config["window"]),
@@ -594,8 +595,7 @@ class _Int8(nn.Module):
 
     def __init__(self, rows: Tensor, scales: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        no_bias = torch.zeros(len(rows))
-        self._linear = Int8Linear(rows.T, scales.flatten(), no_bias if bias is None else bias)
+        self._linear = Int8Linear(rows.T, scales.flatten(), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: x (..., in) gives (..., out)."""
