@@ -52,8 +52,8 @@ class _Layer:
         heads = self.qkv(self._normed(x, self.norm1)).view(
             b, n, self.attends + 2 * self.answers, -1
         )
-        both, values = heads.split((self.attends + self.answers, self.answers), dim=2)
-        q, k = _rotated(both, *turned).transpose(1, 2).split((self.attends, self.answers), dim=1)
+        both, values = torch.split(heads, [self.attends + self.answers, self.answers], dim=2)
+        q, k = torch.split(_rotated(both, *turned).transpose(1, 2), [self.attends, self.answers], 1)
         v = values.transpose(1, 2)  # (b, heads, n, d_head), as q and k
         if cache is not None:
             k, v = cache.update(k, v, self.number)
