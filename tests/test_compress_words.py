@@ -219,6 +219,21 @@ def test_leaving_words_out_glues_and_invents_nothing(pair, data):
         assert piece.rstrip(".,_-") in text
 
 
+@pytest.mark.parametrize(
+    ("text", "kept", "left"),
+    [
+        ("She paid 10 + 170 crowns.", {"10", "170"}, "10 + 170 crowns."),
+        ("He had 3 of the big 400 stamps.", {"3", "400"}, "3 of 400 stamps."),
+        ("There are 12 red 45 boats.", {"12", "45"}, "12 red 45 boats."),
+        ("It cost 40.\n\nThen 170 came.", {"40.", "170"}, "40.\n\n170 came."),
+    ],
+)
+def test_two_numbers_never_read_as_one(text, kept, left):
+    wording = read_wording(read_material(turn(text), policy(), ENCODING), ENCODING)
+    numbers = [i for i in range(len(wording.words)) if wording.text(i).split()[0] in kept]
+    assert "".join(span.of(text) for span in word_spans(wording, numbers)[0]) == left
+
+
 def test_paragraphs_stay_apart():
     text = "Ada ran.\n\nBo sat down. Cy slept well."
     material = read_material(turn(text), policy(), ENCODING)

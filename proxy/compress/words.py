@@ -23,7 +23,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,7 @@ _HAS_CJK = re.compile(f"[{_HAN}{_HIRAGANA}]")
 
 _JOINERS = frozenset("\u200d\ufe0e\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
 _GROUP = re.compile(r"\d[\d.,]*\Z")
+_ENDS_A_NUMBER = re.compile(r"\d\Z")
 _GROUP_AFTER = re.compile(r"\d{3}(?!\d)")
 _BLANKS = re.compile(r"[^\S\n]\Z")
 _NUMBER_WORDS = _listed(
@@ -358,7 +359,7 @@ def word_spans(wording: Wording, kept: Collection[int]) -> dict[int, list[Span]]
     """
     material = wording.material
     spans = {index: [layout.head] for index, layout in material.layouts.items()}
-    chosen = set(kept)
+    chosen = _kept_apart(wording, kept)
     skipped: dict[int, list[int]] = {}  # segment -> words since its last kept one, that one first
     for i, word in enumerate(wording.words):
         segment = material.units[wording.unit[i]].segment
@@ -373,6 +374,29 @@ def word_spans(wording: Wording, kept: Collection[int]) -> dict[int, list[Span]]
     for index, layout in material.layouts.items():
         spans[index].append(layout.units[-1].gap)
     return spans
+
+
+def _kept_apart(wording: Wording, kept: Collection[int]) -> set[int]:
+    """Return the words that stay: one more where two numbers would read as one (law 4).
+
+    "10 + 170" without its sign would be 10,170: the cheapest word between them stays.
+    """
+    chosen = set(kept)
+    for before, i in pairwise(sorted(kept)):
+        if i > before + 1 and _read_as_one(wording, before, i):
+            chosen.add(min(range(before + 1, i), key=lambda j: (wording.costs[j], j)))
+    return chosen
+
+
+def _read_as_one(wording: Wording, before: int, word: int) -> bool:
+    """Whether a number and a group of three digits would meet with a blank between them."""
+    units = wording.material.units
+    if units[wording.unit[before]].segment != units[wording.unit[word]].segment:
+        return False
+    numbers = _ENDS_A_NUMBER.search(wording.text(before)) and _GROUP_AFTER.match(wording.text(word))
+    if not numbers:
+        return False
+    return "\n" not in _gap(wording, range(before, word)).of(wording.leaf(before))
 
 
 def _gap(wording: Wording, passed: Sequence[int]) -> Span:
