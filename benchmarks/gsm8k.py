@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import MODEL, Result, policy, records, stands_in_order
+from contenders import Bench
 from proxy.compress.words import read_words
 from proxy.policy.schema import LLMLingua, Policy, Target
 from proxy.tokens import encoding_for
 from proxy.types import Component, Span
-from quality import AllModels
 
 COUNT = encoding_for(MODEL).count
 
@@ -137,7 +137,7 @@ def main() -> int:
     parser.add_argument("--variant", default="gather", choices=["gather", "exact"])
     parser.add_argument("--language-model", default="embedded")
     options = parser.parse_args()
-    text, pipeline = prompt(), AllModels(options.language_model)
+    text, pipeline = prompt(), Bench(options.language_model)
     messages = [{"role": "user", "content": f"{text}\n\n{asked()}"}]
     failed = False
     for shorten in ("last", "all"):

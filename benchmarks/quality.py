@@ -1,149 +1,259 @@
-"""Compare every method at equal achieved tokens, by the answers that are still there.
+"""Compare every method and baseline at equal achieved tokens, on all dev sets.
 
-    LACONIC_DATA=... python benchmarks/quality.py [--nq 40] [--xquad 80] [--json FILE]
+    LACONIC_DATA=... python benchmarks/quality.py --write
 
-Baselines of the same run: whole sentences at random, from the head, from the tail, and by BM25.
-Intervals are 95 % bootstrap over cases.  A method that needs a causal LM uses the one that
-travels in the package, or ``--language-model NAME``.
+measures, rewrites the tables of docs/quality.md and the plots beside it, in about twenty minutes on
+two cores.  It wants the ``bench`` extra (matplotlib, regex).  An interrupted run goes on where it
+was; ``--rebuild`` makes tables and plots of what docs/data holds.  Small runs while developing:
+``--sets nq_30docs_dev --count nq_30docs_dev=2 --rates .5 .25 --methods cascade head``.
+
+Each case is shortened by every contender to every rate; documents' vectors and self-information,
+which do not depend on the rate, are computed once a case.  Rows go to build/quality, under the name
+of the models that made them.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import multiprocessing
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import product
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from contenders import Bench, Contender, Output, contenders
+from judge import Judge
+from metrics import (
+    aligned,
+    answer_kept,
+    broken,
+    corrupt,
+    demonstrations_whole,
+    joined_names,
+    parses,
+    retained,
+    stands_verbatim,
+    words_kept,
+)
+from proxy.scorers.causal_lm import load_causal_lm
+from quality_docs import write_docs
+from quality_plots import write_plots
+from quality_summary import Row, Summary, summarised
+from sets import SETS, Case
 
-from answers import SHAPES, Case, paragraph_cases, passage_cases, sampled
-from common import Pipeline, has_answer, policy, records
-from proxy.compress.lexical import bm25
-from proxy.compress.ports import ScoreRequest, Scores
-from proxy.compress.units import lay_out
-from proxy.policy.schema import Policy
-from proxy.scorers import Models, load_models
-from proxy.scorers.pooling import drain
-from proxy.tokens import encoding_for
-from proxy.types import Address, Component, Kind, Segment, Span
-
-RATES = (0.5, 0.25, 0.125)
-METHODS = ("rag", "selective-context", "llmlingua", "longllmlingua")
-DRAWS = 1000
+RATES = (0.75, 0.5, 0.33, 0.25, 0.125, 0.0625)
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "docs" / "data" / "quality.json"
+ROWS = ROOT / "build" / "quality"
 
 
-class AllModels(Pipeline):
-    """The pipeline of the other benchmarks, with causal LM and token classifier behind it."""
+# -- one case -----------------------------------------------------------------------------------
 
-    def __init__(self, language_model: str, classifier: str | None = None) -> None:
-        """Load the models; LM and classifier load when a method first asks."""
-        super().__init__()
-        self.models: Models = load_models("embedded", language_model, classifier)
 
-    def _scores(self, ask: ScoreRequest) -> Scores:
-        passages = tuple(drain(self.models.passage_steps(p)) for p in ask.passages)
-        classified = tuple(drain(self.models.classified_steps(text)) for text in ask.classified)
-        return replace(super()._scores(ask), passages=passages, classified=classified)
+def figures(case: Case, output: Output, judge: Judge | None) -> dict[str, float]:
+    """Return what is left of a case, each figure only where it makes sense."""
+    left = case.context_of(output.message)
+    found: dict[str, float] = {}
+    if case.answers:
+        found["answer"] = answer_kept(left, case.answers)
+    if case.evidence:
+        found["evidence"] = stands_verbatim(case.evidence, left)
+    if case.relevant:
+        found["words"] = words_kept(case.prompt(case.context), case.relevant, _kept(case, output))
+    if case.demonstrations:
+        found["demonstrations"] = demonstrations_whole(case.demonstrations, left)
+    if case.is_json:
+        found["json"] = parses(left)
+    if judge and case.judged:
+        verdict = judge.compare(case.prompt(case.context), output.message, f" {case.judged}")
+        found |= {"nll": verdict.nll_difference, "kl": verdict.kl}
+    return {key: float(value) for key, value in (found | _items(case, left)).items()}
+
+
+def _items(case: Case, left: str) -> dict[str, float]:
+    shares = retained(case.context, left)
+    altered = corrupt(case.context, left)
+    return {
+        **{kind: share for kind, share in shares.items() if share is not None},
+        "corrupt": sum(map(len, altered.values())),
+        "joined": len(joined_names(case.context, left)),
+        "broken": broken(case.context, left),
+    }
+
+
+def _kept(case: Case, output: Output) -> Sequence[Any]:
+    """Return the kept characters of the message; by alignment where the contender does not say."""
+    message = case.prompt(case.context)
+    if output.kept is not None:
+        return output.kept
+    return aligned(message, output.message)
+
+
+# -- all cases ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Per case: was the answer kept, and at what rate."""
+class Models:
+    """What every worker loads."""
 
-    kept: list[bool]
-    rates: list[float]
+    language_model: str
+    classifier: str | None
+    judge: str
 
 
-def by_policy(pipeline: Pipeline, cases: Sequence[Case], chosen: Policy) -> Outcome:
-    """Run a policy over all cases."""
-    results = [pipeline.run(case.messages, chosen) for case in cases]
-    kept = [
-        has_answer(result.text(), case.answers, case.question)
-        for result, case in zip(results, cases, strict=True)
+@dataclass(frozen=True)
+class Task:
+    """One case, and what is still to be measured on it."""
+
+    models: Models
+    set: str
+    case: int
+    count: int
+    judged: bool
+    wanted: tuple[tuple[str, float], ...]
+
+
+@cache
+def bench_of(models: Models) -> tuple[Bench, Judge, dict[str, Contender]]:
+    """Load the models, once a process."""
+    bench = Bench(models.language_model, models.classifier)
+    judge = Judge(load_causal_lm(models.judge))
+    return bench, judge, contenders(classifier=models.classifier is not None)
+
+
+@cache
+def cases_of(name: str, count: int) -> list[Case]:
+    """Read a set, once a process."""
+    return SETS[name].cases(count)
+
+
+def measure(task: Task) -> list[Row]:
+    """Measure one case."""
+    bench, judge, chosen = bench_of(task.models)
+    case = cases_of(task.set, task.count)[task.case]
+    bench.forget_unless(case.documents)
+    return [
+        _row(task, case, method, rate, bench, chosen[method], judge if task.judged else None)
+        for method, rate in task.wanted
     ]
-    return Outcome(kept, [result.rate for result in results])
 
 
-Order = Callable[[Sequence[str], str, random.Random], Sequence[float]]
-
-BASELINES: dict[str, Order] = {
-    "random": lambda units, _, rng: [rng.random() for _ in units],
-    "head": lambda units, _, rng: [-float(i) for i in range(len(units))],  # noqa: ARG005
-    "tail": lambda units, _, rng: [float(i) for i in range(len(units))],  # noqa: ARG005
-    "BM25": lambda units, question, rng: bm25(question, units).tolist(),  # noqa: ARG005
-}
-
-
-def by_order(cases: Sequence[Case], order: Order, rate: float) -> Outcome:
-    """Keep the best sentences up to ``rate`` of the tokens, in their order."""
-    rng, count = random.Random(0), encoding_for("gpt-4o").count
-    kept, rates = [], []
-    for case in cases:
-        units = [unit for document in case.documents for unit in sentences(document)]
-        costs = [count(unit) for unit in units]
-        room = rate * sum(costs)
-        scores = order(units, case.question, rng)
-        taken: set[int] = set()
-        for i in sorted(range(len(units)), key=lambda i: -scores[i]):
-            if costs[i] <= room:
-                room -= costs[i]
-                taken.add(i)
-        text = "\n".join(unit for i, unit in enumerate(units) if i in taken)
-        kept.append(has_answer(text, case.answers, case.question))
-        rates.append(sum(costs[i] for i in taken) / sum(costs))
-    return Outcome(kept, rates)
+def _row(
+    task: Task,
+    case: Case,
+    method: str,
+    rate: float,
+    bench: Bench,
+    contender: Contender,
+    judge: Judge | None,
+) -> Row:
+    started_s = time.perf_counter()
+    output = contender(bench, case, rate)
+    taken_ms = (time.perf_counter() - started_s) * 1000
+    return Row(
+        set=task.set,
+        case=task.case,
+        method=method,
+        rate=rate,
+        before=output.before,
+        after=output.after,
+        reason=output.reason and str(output.reason),
+        figures=figures(case, output, judge),
+        ms=round(taken_ms, 1),
+    )
 
 
-def sentences(document: str) -> list[str]:
-    """Split a document as the cascade does."""
-    whole = Span(0, len(document))
-    segment = Segment(Address(0, 0), whole, document, Component.CONTEXT, Kind.PROSE, "benchmark")
-    return [unit.span.of(document) for unit in lay_out(segment, 0, 0).units]
+def tasks(options: argparse.Namespace, models: Models, done: Iterable[Row]) -> Iterator[Task]:
+    """Yield what is still to be done, set by set."""
+    made = {(row.set, row.case, row.method, row.rate) for row in done}
+    methods = options.methods or list(contenders(classifier=models.classifier is not None))
+    counts = dict(pair.split("=") for pair in options.count)
+    for name in options.sets:
+        count = int(counts.get(name, SETS[name].count))
+        for case in range(len(cases_of(name, count))):
+            pairs = product(methods, options.rates)
+            wanted = tuple(pair for pair in pairs if (name, case, *pair) not in made)
+            if wanted:
+                yield Task(models, name, case, count, case < options.judged, wanted)
 
 
-def interval(kept: Sequence[bool]) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of a mean, in percent."""
-    values = np.asarray(kept, dtype=float)
-    draws = np.random.default_rng(0).integers(0, len(values), (DRAWS, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), (2.5, 97.5))
-    return 100 * float(low), 100 * float(high)
+def rows_in(path: Path) -> list[Row]:
+    """Read the rows that earlier runs left; a line cut short by an interruption is skipped."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [Row(**json.loads(line)) for line in lines if line.endswith("}")]
+
+
+def run(options: argparse.Namespace, models: Models, path: Path) -> None:
+    """Measure what is missing; every case's rows are written when it is done."""
+    todo = list(tasks(options, models, rows_in(path)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"  # one core a worker
+    started_s = time.monotonic()
+    with (
+        path.open("a", encoding="utf-8") as out,
+        multiprocessing.get_context("spawn").Pool(options.workers) as pool,
+    ):
+        for number, rows in enumerate(pool.imap_unordered(measure, todo), 1):
+            out.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+            out.flush()
+            taken_s = time.monotonic() - started_s
+            spent_s = sum(row.ms for row in rows) / 1000
+            print(
+                f"{taken_s:6.0f} s  {number}/{len(todo)}  {rows[0].set} {rows[0].case}: "
+                f"{len(rows)} rows, {spent_s:.1f} s in methods",
+                flush=True,
+            )
+
+
+def stamp(models: Models) -> str:
+    """Name what rows depend on: the models, by content."""
+    named = [load_causal_lm(models.language_model).revision, load_causal_lm(models.judge).revision]
+    text = "\n".join([*named, str(models.classifier)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def parsed() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    add = parser.add_argument
+    add("--sets", nargs="*", choices=list(SETS), default=list(SETS))
+    add("--methods", nargs="*", help="contenders by name; all where not given")
+    add("--rates", nargs="*", type=float, default=list(RATES))
+    add("--count", nargs="*", default=[], metavar="SET=N", help="cases of a set")
+    add("--judged", type=int, default=6, help="cases a set that are judged by likelihood")
+    add("--workers", type=int, default=2)
+    add("--language-model", default="embedded")
+    add("--classifier", help="for llmlingua2; left out without one")
+    add("--judge", default="embedded", help="causal LM for likelihoods; better another one")
+    add("--write", action="store_true", help="rewrite docs/quality.md, its plots and docs/data")
+    add("--rebuild", action="store_true", help="rewrite docs and plots from docs/data, no run")
+    add("--fresh", action="store_true", help="measure again what was measured")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Print a table per set, and write the figures where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--nq", type=int, default=40)
-    parser.add_argument("--xquad", type=int, default=80)
-    parser.add_argument("--language-model", default="embedded")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    pipeline = AllModels(options.language_model)
-    sets = {
-        "xquad_en": paragraph_cases(
-            sampled(records("xquad_en"), options.xquad), SHAPES["context, question"]
-        ),
-        "nq_30docs_dev": passage_cases(sampled(records("nq_30docs_dev"), options.nq)),
-    }
-    found = []
-    for name, cases in sets.items():
-        for rate in RATES:
-            for method in (*BASELINES, *METHODS):
-                if method in BASELINES:
-                    outcome = by_order(cases, BASELINES[method], rate)
-                else:
-                    outcome = by_policy(pipeline, cases, policy(method, rate))
-                low, high = interval(outcome.kept)
-                mean, achieved = float(np.mean(outcome.kept)), float(np.mean(outcome.rates))
-                print(
-                    f"{name:14} {method:18} rate {rate:<6} achieved {achieved:.3f}  "
-                    f"kept {100 * mean:5.1f} % ({low:.1f} to {high:.1f})",
-                    flush=True,
-                )
-                found.append((name, method, rate, achieved, mean, low, high))
-    if options.json:
-        options.json.write_text(json.dumps(found))
+    """Measure, print, and write where asked."""
+    options = parsed()
+    if not options.rebuild:
+        models = Models(options.language_model, options.classifier, options.judge)
+        path = ROWS / f"{stamp(models)}.jsonl"
+        if options.fresh:
+            path.unlink(missing_ok=True)
+        run(options, models, path)
+        summary = summarised(rows_in(path), asdict(models))
+        if options.write:
+            RESULTS.parent.mkdir(parents=True, exist_ok=True)
+            RESULTS.write_text(summary.to_json(), encoding="utf-8")
+    if options.write or options.rebuild:
+        summary = Summary.from_json(RESULTS.read_text(encoding="utf-8"))
+        write_docs(summary, ROOT / "docs" / "quality.md")
+        write_plots(summary, ROOT / "docs" / "plots")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from itertools import chain
 from pathlib import Path
 
 from common import Record, Result, body_of, policy, stands_in_order
+from contenders import Bench
 from proxy.compress.protect import Protection, protected_spans
 from proxy.policy.schema import Policy
 from proxy.types import Component, LeafEdit, Span
 from proxy.wire import leaves_of, parse_chat
-from quality import AllModels
 
 THREAD = Path(__file__).parent.parent / "tests" / "texts" / "thread.txt"
 ASKS = {"no question": "", "summarise": "Summarise this thread."}
@@ -118,7 +118,7 @@ def main() -> int:
     options = parser.parse_args()
     text = options.file.read_text("utf-8").strip()
     names = [*options.policies, *(["llmlingua2"] if options.classifier else [])]
-    pipeline = AllModels(options.language_model, options.classifier)
+    pipeline = Bench(options.language_model, options.classifier)
     failed = False
     for name in names:
         for ask, asked in (ASKS | {"question": options.question}).items():
