@@ -219,6 +219,7 @@ async def _proxy(upstream: str, places: Places) -> AsyncIterator[str]:
     arguments = [word for option in options.items() for word in option]
     # What is set for the user's own proxy is not meant for this one.
     environ = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+    environ[f"{PREFIX}MEMO_PATH"] = "none"  # what a demo before read must not make this one faster
     with places.log.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "proxy", "serve", *arguments, stderr=log, env=environ
