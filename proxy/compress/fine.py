@@ -26,7 +26,7 @@ from proxy.compress.layout import Material, document_texts
 from proxy.compress.ports import Passage, ScoreRequest, Scores, SelfInformation
 from proxy.compress.selection import Basket
 from proxy.compress.stop_words import light_words_of
-from proxy.compress.words import Scores1D, Wording, fit_words, read_wording, word_nats
+from proxy.compress.words import Scores1D, Wording, fit_words, nats_of, read_wording
 from proxy.policy.schema import Fine
 from proxy.types import Component, Kind
 
@@ -96,7 +96,7 @@ def shorten(
     scores = yield ScoreRequest(passages=tuple(Passage(texts[d]) for d in wanted))
     rated = dict(zip(wanted, scores.passages, strict=True))
     wording = read_wording(material, scene.encoding)
-    nats, light = _nats(wording, rated), frozenset(_light(wording, rated))
+    nats, light = nats_of(wording, rated), frozenset(_light(wording, rated))
     words = frozenset(wording.of_units(sorted(kept)))
     for one in plans:
         words = refined(scene, wording, words, one, _spare(wording, one, light, nats, fine), nats)
@@ -120,18 +120,6 @@ def _light(wording: Wording, rated: Mapping[int, SelfInformation]) -> Iterator[i
                 stays = word.scope or word.protected
                 if not stays and wording.text(i).casefold() in listed:
                     yield i
-
-
-def _nats(wording: Wording, rated: Mapping[int, SelfInformation]) -> Scores1D:
-    """Return the self-information of each word (n,); 0 in documents that were not rated."""
-    material = wording.material
-    nats: Scores1D = np.zeros(len(wording.words))
-    for document, one in rated.items():
-        numbers = material.documents[document]
-        words = wording.of_units(numbers)
-        start = material.units[numbers[0]].span.start
-        nats[words] = word_nats([wording.words[i] for i in words], one, start)
-    return nats
 
 
 def _spare(

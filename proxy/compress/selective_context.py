@@ -33,6 +33,7 @@ from proxy.compress.words import (
     Scores1D,
     Word,
     Wording,
+    nats_of,
     read_wording,
     word_nats,
 )
@@ -101,11 +102,7 @@ def _by_words(
 ) -> TurnResult:
     rigid = rigid_units(material, rated)
     wording = read_wording(material, scene.encoding, rigid.__contains__)
-    nats: Scores1D = np.zeros(len(wording.words))
-    for numbers, one in zip(material.documents, rated, strict=True):
-        mine = wording.of_units(numbers)
-        start = material.units[numbers[0]].span.start
-        nats[mine] = word_nats([wording.words[i] for i in mine], one, start)
+    nats = nats_of(wording, dict(enumerate(rated)))
     forced = frozenset(
         i
         for i, word in enumerate(wording.words)

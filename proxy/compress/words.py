@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 
@@ -346,6 +346,21 @@ def word_nats(words: Sequence[Word], rated: SelfInformation, start: int = 0) -> 
     first = np.searchsorted(rated.ends, begins, side="right")
     last = np.maximum(np.searchsorted(rated.starts, ends, side="left"), first)
     nats: Scores1D = np.round(totals[last] - totals[first], DIGITS)
+    return nats
+
+
+def nats_of(wording: Wording, rated: Mapping[int, SelfInformation]) -> Scores1D:
+    """Return the self-information of each word of a turn (n,); 0 in documents that are not rated.
+
+    ``rated`` is of documents' texts, by number.
+    """
+    material = wording.material
+    nats: Scores1D = np.zeros(len(wording.words))
+    for document, one in rated.items():
+        numbers = material.documents[document]
+        words = wording.of_units(numbers)
+        start = material.units[numbers[0]].span.start
+        nats[words] = word_nats([wording.words[i] for i in words], one, start)
     return nats
 
 
