@@ -34,7 +34,8 @@ def rated(text, nats, tokens=None, bands=None):
 def strange(text, rate, kind=Kind.PROSE):
     """The units of a text that cannot be judged, where ``rate`` reads each document."""
     material = read_material(turn(text, kind), policy(), ENCODING)
-    found = strange_units(material, [rate(document) for document in document_texts(material)])
+    documents = enumerate(document_texts(material))
+    found = strange_units(material, {number: rate(document) for number, document in documents})
     return [material.text(number) for number in sorted(found)]
 
 

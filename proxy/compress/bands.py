@@ -27,14 +27,11 @@ def band_of(rated: SelfInformation, kind: Kind) -> Band:
     return rated.bands.get(kind) or rated.bands.get(Kind.PROSE, UNMEASURED)
 
 
-def strange_units(
-    material: Material, rated: Mapping[int, SelfInformation] | Sequence[SelfInformation]
-) -> frozenset[int]:
+def strange_units(material: Material, rated: Mapping[int, SelfInformation]) -> frozenset[int]:
     """Return the units that the LM cannot judge; ``rated`` is of documents' texts, by number."""
-    numbered = rated.items() if isinstance(rated, Mapping) else enumerate(rated)
     return frozenset(
         unit
-        for document, one in numbered
+        for document, one in rated.items()
         for unit in _strange(material, material.documents[document], one)
     )
 

@@ -377,7 +377,7 @@ def rigid_units(material: Material, rated: Sequence[SelfInformation]) -> frozens
 
     ``rated`` is of each document's text.
     """
-    strange = strange_units(material, rated)
+    strange = strange_units(material, dict(enumerate(rated)))
     return strange.union(i for i in range(len(material.units)) if is_rigid(material, i))
 
 

@@ -38,7 +38,6 @@ from typing import Final, TypeAlias, cast
 
 import numpy as np
 
-from proxy.compress.bands import strange_units
 from proxy.compress.companions import (
     Company,
     Kept,
@@ -52,14 +51,13 @@ from proxy.compress.companions import (
 )
 from proxy.compress.guarded import Scene, Steps, guarded, result_of
 from proxy.compress.layout import Material, Rendered, document_texts, render_spans
-from proxy.compress.llmlingua import Window, cut_windows, take_words
+from proxy.compress.llmlingua import Window, cut_windows, rigid_units, take_words
 from proxy.compress.ports import Encoding, Heard, Passage, ScoreRequest, Scores, SelfInformation
 from proxy.compress.result import TurnResult, verbatim
 from proxy.compress.words import (
     DIGITS,
     Scores1D,
     Wording,
-    is_rigid,
     read_wording,
     render_words,
     word_nats,
@@ -110,10 +108,7 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
 
 def _wording(scene: Scene, material: Material, plain: Sequence[SelfInformation]) -> Wording:
     """Cut the turn into words; units that the LM cannot judge stay in one piece."""
-    strange = strange_units(material, plain)
-    return read_wording(
-        material, scene.encoding, lambda unit: unit in strange or is_rigid(material, unit)
-    )
+    return read_wording(material, scene.encoding, rigid_units(material, plain).__contains__)
 
 
 # -- documents ----------------------------------------------------------------------------------
