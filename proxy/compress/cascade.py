@@ -76,12 +76,19 @@ def _plans(
         target: Target = getattr(scene.policy.components, component.value)
         if target.keeps_all or target.min_relevance is not None:
             continue
-        order = best_first(relevance.scores, candidates(material, component))
-        nearby = list(with_neighbours(order, material, scene.policy.neighbours))
+        nearby = _nearby(scene, material, relevance, component)
         least = _cache_floor(scene, material, component)
         tokens = max(target.tokens(material.before[component]), least)
         found.append(plan(material, component, nearby, kept, tokens, fine))
     return found
+
+
+def _nearby(
+    scene: Scene, material: Material, relevance: Relevance, component: Component
+) -> list[int]:
+    """Return what may be kept of a component, best first, each with its neighbours."""
+    order = best_first(relevance.scores, candidates(material, component))
+    return list(with_neighbours(order, material, scene.policy.neighbours))
 
 
 def _alarms(material: Material) -> list[int]:
@@ -119,7 +126,6 @@ def _keep_component(
     others: Collection[int],
 ) -> Selection:
     policy, target = scene.policy, getattr(scene.policy.components, component.value)
-    order = best_first(relevance.scores, candidates(material, component))
     basket = Basket(material, frames=policy.titles)
     least = _cache_floor(scene, material, component)
 
@@ -127,6 +133,7 @@ def _keep_component(
         return render(material, {*others, *kept}, scene.encoding).after[component]
 
     if target.min_relevance is not None:
+        order = best_first(relevance.scores, candidates(material, component))
         selection = by_threshold(
             basket, order, relevance.standing, target.min_relevance, policy.neighbours
         )
@@ -136,7 +143,7 @@ def _keep_component(
         return by_budget(basket, order, measure, least)
     before = material.before[component]
     tokens = target.tokens(before)
-    nearby = list(with_neighbours(order, material, policy.neighbours))
+    nearby = _nearby(scene, material, relevance, component)
     selection = by_budget(basket, nearby, measure, tokens, least)
     if selection.reason is Reason.FORCED_OVER_BUDGET:
         # What must stay is over the target alone; what may be dropped still meets the rate.
