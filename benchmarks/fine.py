@@ -14,41 +14,22 @@ import argparse
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from answers import SHAPES, Case, paragraph_cases, passage_cases, sampled
 from common import Pipeline, Record, Result, has_answer, policy, records
-from proxy.compress.ports import Passage, ScoreRequest, Scores, SelfInformation
+from contenders import Bench
+from paired import difference, replace_between
 from proxy.compress.stop_words import STOP_WORDS
 from proxy.policy.schema import Cascade, Fine, FlatRelevance, Policy, WholeText
-from proxy.scorers import Models, load_models
-from proxy.scorers.pooling import drain
 from proxy.types import Span
 
 RATES = (0.25, 0.125, 0.0625)
-DRAWS = 2000
 DOC = Path(__file__).parent.parent / "docs" / "quality.md"
 BEGIN, END = "<!-- fine:begin -->", "<!-- fine:end -->"
-
-
-class WithLm(Pipeline):
-    """The pipeline of the other benchmarks, with the causal LM behind it; it rates a text once."""
-
-    def __init__(self, language_model: str) -> None:
-        """Load the models; the LM loads when the fine stage first asks."""
-        super().__init__()
-        self.models: Models = load_models("embedded", language_model, None)
-        self.rated: dict[Passage, SelfInformation] = {}
-
-    def _scores(self, ask: ScoreRequest) -> Scores:
-        for passage in ask.passages:
-            if passage not in self.rated:
-                self.rated[passage] = drain(self.models.passage_steps(passage))
-        passages = tuple(self.rated[passage] for passage in ask.passages)
-        return replace(super()._scores(ask), passages=passages)
 
 
 @dataclass(frozen=True)
@@ -112,21 +93,12 @@ class Row:
 
     def told(self) -> str:
         """Return a row of the table."""
-        low, high = interval(self.without, self.fine)
-        gain = 100 * float(np.mean(self.fine) - np.mean(self.without))
+        without, fine = (100 * np.array(each) for each in (self.without, self.fine))
+        gain = difference(fine.tolist(), without.tolist()).told("{:+.1f}")
         return (
-            f"| {self.name} | {self.rate:g} | {100 * np.mean(self.without):.1f} "
-            f"| {100 * np.mean(self.fine):.1f} | {gain:+.1f} ({low:+.1f} to {high:+.1f}) "
+            f"| {self.name} | {self.rate:g} | {without.mean():.1f} | {fine.mean():.1f} | {gain} "
             f"| {self.spent[0]:.4f} / {self.spent[1]:.4f} | {len(self.fine)} |"
         )
-
-
-def interval(without: Sequence[float], fine: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean difference, in percent."""
-    values = np.subtract(fine, without)
-    draws = np.random.default_rng(0).integers(0, len(values), (DRAWS, len(values)))
-    low, high = np.percentile(values[draws].mean(axis=1), (2.5, 97.5))
-    return 100 * float(low), 100 * float(high)
 
 
 def rows(pipeline: Pipeline, name: str, cases: Sequence[Case], rate: float) -> Iterator[Row]:
@@ -190,7 +162,7 @@ def main() -> None:
     parser.add_argument("--language-model", default="embedded")
     parser.add_argument("--write", action="store_true", help="put the table in docs/quality.md")
     options = parser.parse_args()
-    pipeline = WithLm(options.language_model)
+    pipeline = Bench(options.language_model)
     table = [
         "| set | rate | without | with | difference | achieved | cases |",
         "|---|---|---|---|---|---|---|",
@@ -202,10 +174,8 @@ def main() -> None:
                 table.append(row.told())
                 print(table[-1], flush=True)
     if options.write:
-        text = DOC.read_text(encoding="utf-8")
-        head, _, rest = text.partition(BEGIN)
-        tail = rest.partition(END)[2]
-        DOC.write_text("\n".join([f"{head}{BEGIN}", "", *table, "", f"{END}{tail}"]), "utf-8")
+        written = "\n".join(table)
+        replace_between(DOC, BEGIN, END, f"\n\n{written}\n\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Figures of the same cases set side by side: means and ratios with paired bootstrap intervals."""
+"""Figures of the same cases set side by side: means and ratios with paired bootstrap intervals.
+
+And the tables made of them, put where a page has its marks.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +34,23 @@ class Estimate:
         return f"{value} ({low} to {high})"
 
 
+def mean(values: Sequence[float] | NDArray[np.float64]) -> Estimate:
+    """Return the mean of a figure over cases: (n,).
+
+    >>> mean([1.0, 1.0, 1.0])
+    Estimate(value=1.0, low=1.0, high=1.0)
+    """
+    given = np.asarray(values, dtype=float)
+    return _estimate(float(given.mean()), given[_draws(len(given))].mean(axis=1))
+
+
 def difference(ours: Sequence[float], theirs: Sequence[float]) -> Estimate:
     """Return the mean of ours less theirs, case by case: both (n,).
 
     >>> difference([3.0, 5.0, 4.0], [1.0, 3.0, 2.0])
     Estimate(value=2.0, low=2.0, high=2.0)
     """
-    apart = np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float)
-    return _estimate(float(apart.mean()), apart[_draws(len(apart))].mean(axis=1))
+    return mean(np.asarray(ours, dtype=float) - np.asarray(theirs, dtype=float))
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> Estimate:
@@ -80,9 +92,16 @@ def write_block(path: Path, name: str, text: str) -> None:
 
     Raises ValueError where the file does not have them, in this order, once.
     """
-    opening, closing = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    replace_between(path, f"<!-- {name} -->\n", f"<!-- /{name} -->", f"{text.strip()}\n")
+
+
+def replace_between(path: Path, opening: str, closing: str, text: str) -> None:
+    """Put ``text``, as it is, in place of what stands between two marks of a file.
+
+    Raises ValueError where the file does not have them, in this order, once.
+    """
     before, found, rest = path.read_text("utf-8").partition(opening)
     _, ended, after = rest.partition(closing)
     if not found or not ended or opening in after:
         raise ValueError(f"{path}: wanted {opening.strip()} and {closing}, once")
-    path.write_text(f"{before}{opening}{text.strip()}\n{closing}{after}", "utf-8")
+    path.write_text(f"{before}{opening}{text}{closing}{after}", "utf-8")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from contenders import BASELINES, OWN
+from paired import replace_between
 from quality_plots import plot_name
 from quality_summary import COUNTED, TOLERANCE, Cell, Estimate, Summary
 from sets import HEADLINES, SETS
@@ -29,12 +30,10 @@ ITEMS: Final = {
 
 def write_docs(summary: Summary, path: Path) -> None:
     """Put the tables between the marks of a page."""
-    text = path.read_text(encoding="utf-8")
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{path}: found no marks, wanted {BEGIN} and {END}")
-    path.write_text(f"{head}{BEGIN}\n\n{page(summary)}\n\n{END}{tail}", encoding="utf-8")
+    try:
+        replace_between(path, BEGIN, END, f"\n\n{page(summary)}\n\n")
+    except ValueError as error:
+        raise SystemExit(f"{path}: found no marks, wanted {BEGIN} and {END}") from error
 
 
 def page(summary: Summary) -> str:

@@ -18,9 +18,9 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from contenders import OWN
+from paired import mean
 from sets import SETS
 
-DRAWS: Final = 2000
 TOLERANCE: Final = 0.01
 """How far an achieved rate may be from the one asked for."""
 DECILES: Final = 10
@@ -180,10 +180,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     >>> estimate([1.0, 1.0, 1.0])
     (1.0, 1.0, 1.0)
     """
-    given = np.asarray(values, dtype=np.float64)
-    draws = np.random.default_rng(0).integers(0, len(given), (DRAWS, len(given)))
-    low, high = np.percentile(given[draws].mean(axis=1), (2.5, 97.5))
-    return round(float(given.mean()), 4), round(float(low), 4), round(float(high), 4)
+    found = mean(values)
+    return round(found.value, 4), round(found.low, 4), round(found.high, 4)
 
 
 def _errors(rows: Sequence[Row]) -> tuple[dict[str, list[float]], list[int]]:
