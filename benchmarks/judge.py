@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from proxy.scorers.causal_lm import CausalLM
+from proxy.scorers.evaluate import read_prompt
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,5 @@ class Judge:
         A prompt that the model's window does not hold is read from its end.
         """
         ids = self.model.tokenise(answer).ids
-        read = self.model.tokenise(prompt).ids
-        room = self.model.window - len(ids)
-        _, prefix = self.model.extend(self.model.start(), read[max(0, len(read) - room) :])
+        prefix, _ = read_prompt(self.model, prompt, len(ids))
         return torch.cat(list(self.model.log_probabilities(prefix, ids))).double()

@@ -47,7 +47,7 @@ def answer_nll(model: CausalLM, prompt: str, answer: str) -> Likelihood:
     Raises CallerError where the answer is empty, or longer than half the model's window.
     """
     ids = _answer_ids(model, answer)
-    prefix, cropped = _read(model, prompt, len(ids))
+    prefix, cropped = read_prompt(model, prompt, len(ids))
     nats, _ = model.extend(prefix, ids)
     return Likelihood(float(nats.mean(dtype=np.float64)), len(ids), cropped)
 
@@ -59,8 +59,8 @@ def kl(model: CausalLM, prompt_a: str, prompt_b: str, continuation: str) -> Dive
     continuation is empty, or longer than half the model's window.
     """
     ids = _answer_ids(model, continuation)
-    original, cropped_a = _read(model, prompt_a, len(ids))
-    compressed, cropped_b = _read(model, prompt_b, len(ids))
+    original, cropped_a = read_prompt(model, prompt_a, len(ids))
+    compressed, cropped_b = read_prompt(model, prompt_b, len(ids))
     chunks = zip(
         model.log_probabilities(compressed, ids),
         model.log_probabilities(original, ids),
@@ -68,6 +68,17 @@ def kl(model: CausalLM, prompt_a: str, prompt_b: str, continuation: str) -> Dive
     )
     total = sum(_divergence(p, q) for p, q in chunks)
     return Divergence(total / len(ids), len(ids), cropped_a or cropped_b)
+
+
+def read_prompt(model: CausalLM, prompt: str, answer: int) -> tuple[Prefix, bool]:
+    """Read a prompt before ``answer`` tokens, from its end where the window does not hold both.
+
+    Returns the state behind it, and whether it was too long.
+    """
+    ids = model.tokenise(prompt).ids
+    room = model.window - answer
+    _, prefix = model.extend(model.start(), ids[max(0, len(ids) - room) :])
+    return prefix, len(ids) > room
 
 
 def _divergence(p: Tensor, q: Tensor) -> float:
@@ -83,11 +94,3 @@ def _answer_ids(model: CausalLM, answer: str) -> Ids:
             f"answer: found {len(ids)} tokens, wanted 1 to {model.window // 2} (half the window)"
         )
     return ids
-
-
-def _read(model: CausalLM, prompt: str, answer: int) -> tuple[Prefix, bool]:
-    """Read a prompt, from its end where it is too long; tell whether it was."""
-    ids = model.tokenise(prompt).ids
-    room = model.window - answer
-    _, prefix = model.extend(model.start(), ids[max(0, len(ids) - room) :])
-    return prefix, len(ids) > room
