@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 
 PATIENCE_S = 10  # how long a test waits for what must happen; far above what it takes
 
+CHAT = "/v1/chat/completions"
+JSON = ("Content-Type", "application/json")
+SSE = ("Content-Type", "text/event-stream; charset=utf-8")
+
 
 class Wire:
     """One connection, read into a buffer, so that the peer's hang-up is noticed at any time."""
@@ -173,6 +177,30 @@ def replies(*args, **kwargs):
         await wire.send(answer(*args, **kwargs))
 
     return script
+
+
+def streams(*pieces, headers=(), finish=True):
+    """A script that sends the pieces of a stream one by one, and breaks off unless it finishes."""
+
+    async def script(seen, wire):
+        head = [SSE, *headers, ("Transfer-Encoding", "chunked")]
+        await wire.send(answer(200, b"", headers=head, length=False))
+        for piece in pieces:
+            await wire.send(chunk(piece))
+            await asyncio.sleep(0.005)
+        if finish:
+            await wire.send(b"0\r\n\r\n")
+        else:
+            wire.writer.close()
+
+    return script
+
+
+def chat(text="hello", **extra):
+    """The body of a chat request that says one thing."""
+    return json.dumps(
+        {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], **extra}
+    ).encode()
 
 
 def completion(text="hi", **extra):

@@ -15,9 +15,12 @@ import pytest
 import structlog
 from house import DropsX, InstantEngine, house
 from servers import (
+    CHAT,
+    JSON,
     PATIENCE_S,
     answer,
     call,
+    chat,
     chunk,
     connected,
     free_port,
@@ -44,13 +47,6 @@ from proxy.gateway import Metrics
 from proxy.ledger import LogSink, SqliteSink
 from proxy.memo import DiskShelf, VectorMemo
 from proxy.settings import Settings
-
-CHAT = "/v1/chat/completions"
-JSON = ("Content-Type", "application/json")
-
-
-def chat(text):
-    return json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
 
 
 def settings(**values):

@@ -11,9 +11,12 @@ import pytest
 import zstandard
 from house import DropsX, InstantEngine, house, policies
 from servers import (
+    CHAT,
+    JSON,
     PATIENCE_S,
     answer,
     call,
+    chat,
     chunk,
     completion,
     connected,
@@ -29,15 +32,8 @@ from proxy.ledger import Ended
 from proxy.policy import Allow, Policy
 from proxy.types import Mode, Reason
 
-CHAT = "/v1/chat/completions"
-JSON = ("Content-Type", "application/json")
+ASKED = "keep xdrop this"
 SOON_S = 0.5  # within which a hang-up must reach the upstream
-
-
-def chat(text="keep xdrop this", **extra):
-    return json.dumps(
-        {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], **extra}
-    ).encode()
 
 
 def content(seen):
@@ -45,7 +41,7 @@ def content(seen):
 
 
 async def ask(home, body=None, headers=(JSON,)):
-    return await call(home.port, "POST", CHAT, chat() if body is None else body, headers)
+    return await call(home.port, "POST", CHAT, chat(ASKED) if body is None else body, headers)
 
 
 def told(got):
@@ -101,7 +97,7 @@ async def test_audit_measures_and_forwards_the_original():
     async with upstream() as far, house(far, fallback="audit") as home:
         got = await ask(home)
         entry = await home.ledger.entry()
-    assert far.last.body == chat()
+    assert far.last.body == chat(ASKED)
     assert (entry.reason, entry.tokens_before, entry.tokens_after) == (Reason.AUDIT, 3, 2)
     assert got.get("x-laconic-reason") == "audit"
 
@@ -110,7 +106,7 @@ async def test_off_says_so_and_counts_nothing():
     async with upstream() as far, house(far, fallback="off") as home:
         got = await ask(home)
         entry = await home.ledger.entry()
-    assert far.last.body == chat()
+    assert far.last.body == chat(ASKED)
     assert (told(got)["x-laconic-policy"], told(got)["x-laconic-reason"]) == ("off", "off")
     assert entry.tokens_before is None
     assert "x-laconic-tokens-before" not in told(got)
@@ -119,7 +115,7 @@ async def test_off_says_so_and_counts_nothing():
 async def test_the_caller_may_bypass():
     async with upstream() as far, house(far) as home:
         got = await ask(home, None, [JSON, ("x-laconic-bypass", "true")])
-    assert far.last.body == chat()
+    assert far.last.body == chat(ASKED)
     assert got.get("x-laconic-reason") == "bypassed"
 
 
@@ -190,7 +186,7 @@ ENCODINGS = {
 async def test_an_encoded_body_is_looked_into_and_edited(encoding):
     headers = [JSON, ("Content-Encoding", encoding), ("X-After", "1")]
     async with upstream() as far, house(far) as home:
-        got = await ask(home, ENCODINGS[encoding](chat()), headers)
+        got = await ask(home, ENCODINGS[encoding](chat(ASKED)), headers)
     assert (got.status, content(far.last)) == (200, "keep this")
     assert far.last.get("content-encoding") is None
     assert far.last.get("content-length") == str(len(far.last.body))
@@ -362,7 +358,7 @@ class Raises(InstantEngine):
 async def test_the_engines_refusal_is_handed_to_the_method(error):
     async with upstream() as far, house(far, engine=Raises(error)) as home:
         got = await ask(home)
-    assert (got.status, far.last.body) == (200, chat())
+    assert (got.status, far.last.body) == (200, chat(ASKED))
     assert home.method.errors == [error]
 
 
@@ -370,7 +366,7 @@ async def test_a_fault_in_the_engine_is_a_fault_like_any_other():
     async with upstream() as far, house(far, engine=Raises(ValueError("text"))) as home:
         got = await ask(home)
         entry = await home.ledger.entry()
-    assert (got.status, far.last.body) == (200, chat())
+    assert (got.status, far.last.body) == (200, chat(ASKED))
     assert (entry.reason, entry.detail) == (Reason.FAILED, "ValueError")
 
 
@@ -386,7 +382,7 @@ async def test_a_method_that_gives_up_lets_the_original_through(error, reason):
     async with upstream() as far, house(far, method=Breaks(error)) as home:
         await ask(home)
         entry = await home.ledger.entry()
-    assert (far.last.body, entry.reason) == (chat(), reason)
+    assert (far.last.body, entry.reason) == (chat(ASKED), reason)
 
 
 def caused(cause):
@@ -417,7 +413,7 @@ async def test_scoring_that_would_take_too_long_is_done_in_the_background():
 
     async with upstream() as far, house(far, engine=Slow()) as home:
         await ask(home)
-    assert far.last.body == chat()
+    assert far.last.body == chat(ASKED)
     assert [type(error) for error in home.method.errors] == [DeadlineExceeded]
     assert len(home.engine.prefetched) == 1
 
@@ -468,7 +464,7 @@ def refuses_edits(status=400, error=b'{"error": {"code": "invalid_request"}}', h
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_refused_edit_is_sent_again_verbatim(status, stream):
     headers = [JSON, ("Authorization", "Bearer k"), ("x-b", "1"), ("x-b", "2")]
-    body = chat(stream=stream)
+    body = chat(ASKED, stream=stream)
     async with upstream(refuses_edits(status)) as far, house(far) as home:
         got = await ask(home, body, headers)
         entry = await home.ledger.entry()
@@ -554,7 +550,7 @@ async def endless(seen, wire):
 @pytest.mark.parametrize("target", [CHAT, "/v1/responses"])
 async def test_a_hang_up_before_the_first_byte_reaches_the_upstream(target):
     async with upstream(silent) as far, house(far) as home, connected(home.port) as wire:
-        await wire.send(request_bytes("POST", target, chat(), [JSON]))
+        await wire.send(request_bytes("POST", target, chat(ASKED), [JSON]))
         await asyncio.wait_for(far.arrived.wait(), PATIENCE_S)
         wire.hang_up()
         await asyncio.wait_for(far.hung_up.wait(), SOON_S)
@@ -564,7 +560,7 @@ async def test_a_hang_up_before_the_first_byte_reaches_the_upstream(target):
 
 async def test_a_hang_up_midstream_reaches_the_upstream():
     async with upstream(endless) as far, house(far) as home, connected(home.port) as wire:
-        await wire.send(request_bytes("POST", CHAT, chat(stream=True), [JSON]))
+        await wire.send(request_bytes("POST", CHAT, chat(ASKED, stream=True), [JSON]))
         await wire.until(b"data: 1\n\n")
         wire.hang_up()
         await asyncio.wait_for(far.hung_up.wait(), SOON_S)
@@ -574,7 +570,7 @@ async def test_a_hang_up_midstream_reaches_the_upstream():
 
 async def test_a_polite_hang_up_counts_too():
     async with upstream(endless) as far, house(far) as home, connected(home.port) as wire:
-        await wire.send(request_bytes("POST", CHAT, chat(stream=True), [JSON]))
+        await wire.send(request_bytes("POST", CHAT, chat(ASKED, stream=True), [JSON]))
         await wire.until(b"data: 1\n\n")
         wire.writer.close()
         await asyncio.wait_for(far.hung_up.wait(), SOON_S)
@@ -594,7 +590,7 @@ async def test_a_hang_up_while_queued_drops_the_work():
                 self.dropped.set()
 
     async with upstream() as far, house(far, engine=Never()) as home, connected(home.port) as wire:
-        await wire.send(request_bytes("POST", CHAT, chat(), [JSON]))
+        await wire.send(request_bytes("POST", CHAT, chat(ASKED), [JSON]))
         await asyncio.wait_for(home.engine.asked.wait(), PATIENCE_S)
         wire.hang_up()
         await asyncio.wait_for(home.engine.dropped.wait(), SOON_S)
@@ -615,7 +611,7 @@ async def test_a_hang_up_during_the_upload_is_noted():
 async def test_every_exchange_is_written_when_the_server_stops():
     async with upstream(endless) as far:
         async with house(far) as home, connected(home.port) as wire:
-            await wire.send(request_bytes("POST", CHAT, chat(stream=True), [JSON]))
+            await wire.send(request_bytes("POST", CHAT, chat(ASKED, stream=True), [JSON]))
             await wire.until(b"data: 1\n\n")
             wire.hang_up()
         assert len(home.ledger.entries) == 1
@@ -642,7 +638,7 @@ async def test_no_secret_reaches_ledger_metrics_or_errors(script, caplog):
         target = CHAT + "?key=canary-query"
         await call(home.port, "POST", target, chat("canary-prompt xdrop"), headers)
         await call(home.port, "POST", target, b'{"messages": [canary-prompt', headers)
-        await call(home.port, "POST", target, chat(), [*headers, ("x-laconic-rate", "9")])
+        await call(home.port, "POST", target, chat(ASKED), [*headers, ("x-laconic-rate", "9")])
         metrics = (await call(home.port, "GET", "/metrics")).body.decode()
         records = [json.dumps(entry.record()) for entry in home.ledger.entries]
     assert len(records) == 3

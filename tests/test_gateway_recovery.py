@@ -16,15 +16,20 @@ from house import DropsX, InstantEngine, house, policies
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import (
+    CHAT,
+    JSON,
     PATIENCE_S,
+    SSE,
     answer,
     call,
+    chat,
     chunk,
     completion,
     connected,
     read_message,
     replies,
     request_bytes,
+    streams,
     upstream,
 )
 
@@ -36,9 +41,6 @@ from proxy.policy import Policy
 from proxy.types import Mode, Reason
 from proxy.upstream import Answer
 
-CHAT = "/v1/chat/completions"
-JSON = ("Content-Type", "application/json")
-SSE = ("Content-Type", "text/event-stream; charset=utf-8")
 ASKED = "Who? Wilhelm xConrad Röntgen in 1901"  # without the word that begins with x
 SAID, MEANT = "Wilhelm Röntgen, 1901.", "Wilhelm xConrad Röntgen, 1901."
 BODY, RECOVERED = completion(SAID), completion(MEANT)
@@ -55,18 +57,12 @@ ENCODINGS = {
 }
 
 
-def chat(text=ASKED, **extra):
-    return json.dumps(
-        {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], **extra}
-    ).encode()
-
-
 def recovers(far, **options):
     return house(far, **{"policy_set": RECOVERS} | options)
 
 
 async def ask(home, body=None, headers=(JSON,)):
-    return await call(home.port, "POST", CHAT, chat() if body is None else body, headers)
+    return await call(home.port, "POST", CHAT, chat(ASKED) if body is None else body, headers)
 
 
 def not_ours(message):
@@ -180,10 +176,10 @@ async def test_without_an_edit_or_the_policys_word_the_answer_is_the_upstreams(
 
 
 async def test_a_caller_that_asked_for_json_gets_the_upstreams():
-    asked = chat(response_format={"type": "json_object"})
+    asked = chat(ASKED, response_format={"type": "json_object"})
     async with upstream(replies(200, BODY, headers=[JSON])) as far, recovers(far) as home:
         got = await ask(home, asked)
-        text = await ask(home, chat(response_format={"type": "text"}))
+        text = await ask(home, chat(ASKED, response_format={"type": "text"}))
     assert far.seen[0].json()["messages"][0]["content"] == "Who? Wilhelm Röntgen in 1901"
     assert (got.body, text.body) == (BODY, RECOVERED)
 
@@ -220,7 +216,7 @@ async def test_a_caller_that_hangs_up_while_the_body_is_gathered_hangs_up_the_up
         await wire.closed.wait()
 
     async with upstream(script) as far, recovers(far) as home, connected(home.port) as wire:
-        await wire.send(request_bytes("POST", CHAT, chat(), [JSON]))
+        await wire.send(request_bytes("POST", CHAT, chat(ASKED), [JSON]))
         await asyncio.wait_for(far.arrived.wait(), PATIENCE_S)
         wire.hang_up()
         await asyncio.wait_for(far.hung_up.wait(), PATIENCE_S)
@@ -243,27 +239,12 @@ STREAM = [b": hi\n\n", event("Wilhelm Rö"), event("ntgen."), event(finish="stop
 STREAMED = [b": hi\n\n", event(""), event("Wilhelm xConrad Röntgen."), *STREAM[3:]]
 
 
-def streams(*pieces, headers=(), finish=True):
-    async def script(seen, wire):
-        head = [SSE, *headers, ("Transfer-Encoding", "chunked")]
-        await wire.send(answer(200, b"", headers=head, length=False))
-        for piece in pieces:
-            await wire.send(chunk(piece))
-            await asyncio.sleep(0.005)
-        if finish:
-            await wire.send(b"0\r\n\r\n")
-        else:
-            wire.writer.close()
-
-    return script
-
-
 @pytest.mark.parametrize("encoding", ENCODINGS)
 async def test_a_stream_is_recovered_whatever_its_encoding(encoding):
     encoded = ENCODINGS[encoding](b"".join(STREAM))
     script = streams(encoded[:50], encoded[50:], headers=[("Content-Encoding", encoding)])
     async with upstream(script) as far, recovers(far) as home:
-        got = await ask(home, chat(stream=True))
+        got = await ask(home, chat(ASKED, stream=True))
         entry = await home.ledger.entry()
     assert got.body == b"".join(STREAMED)
     assert not_ours(got) == [SSE, ("Transfer-Encoding", "chunked")]
@@ -282,7 +263,7 @@ async def test_events_are_passed_on_as_they_come():
         await wire.send(chunk(b"".join(STREAM[2:])) + b"0\r\n\r\n")
 
     async with upstream(script) as far, recovers(far) as home, connected(home.port) as wire:
-        await wire.send(request_bytes("POST", CHAT, chat(stream=True), [JSON]))
+        await wire.send(request_bytes("POST", CHAT, chat(ASKED, stream=True), [JSON]))
         await wire.until(event("Ask"))
         seen_by_caller.set()
         await wire.until(event(" Wilhelm ntgen."))
@@ -291,7 +272,7 @@ async def test_events_are_passed_on_as_they_come():
 async def test_a_stream_in_which_nothing_comes_back_says_the_same():
     said = [event("Röntgen "), event("it"), event(" was.", finish="stop"), DONE]
     async with upstream(streams(*said)) as far, recovers(far) as home:
-        got = await ask(home, chat(stream=True))
+        got = await ask(home, chat(ASKED, stream=True))
         entry = await home.ledger.entry()
     texts = [json.loads(part)["choices"][0]["delta"]["content"] for part in payloads(got.body)]
     assert "".join(texts) == "Röntgen it was."
@@ -307,7 +288,7 @@ async def test_a_stream_that_breaks_off_is_aborted(encode):
     headers = [("Content-Encoding", "gzip")] if encode is gzip.compress else []
     script = streams(encode(b"".join(STREAM[:3])), headers=headers, finish=False)
     async with upstream(script) as far, recovers(far) as home:
-        got = await ask(home, chat(stream=True))
+        got = await ask(home, chat(ASKED, stream=True))
         entry = await home.ledger.entry()
     assert (got.body, got.complete) == (b"".join(STREAMED[:3]), False)
     assert (entry.ended, entry.recovered) == (Ended.UPSTREAM_LOST, True)
@@ -316,7 +297,7 @@ async def test_a_stream_that_breaks_off_is_aborted(encode):
 async def test_a_stream_whose_encoding_breaks_is_aborted():
     script = streams(b"not gzip", headers=[("Content-Encoding", "gzip")])
     async with upstream(script) as far, recovers(far) as home:
-        got = await ask(home, chat(stream=True))
+        got = await ask(home, chat(ASKED, stream=True))
         entry = await home.ledger.entry()
     assert (got.body, got.complete, entry.ended) == (b"", False, Ended.UPSTREAM_LOST)
 

@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import hashlib
-import json
 import os
 from contextlib import AsyncExitStack
 
@@ -12,9 +11,12 @@ from house import house
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import (
+    CHAT,
+    JSON,
     PATIENCE_S,
     answer,
     call,
+    chat,
     chunk,
     completion,
     connected,
@@ -28,16 +30,8 @@ from servers import (
 from proxy.ledger import Ended
 from proxy.types import Reason
 
-CHAT = "/v1/chat/completions"
-JSON = ("Content-Type", "application/json")
 OURS = {"x-laconic-request-id", "x-laconic-policy", "x-laconic-reason", "x-laconic-compress-ms"}
 EXAMPLES = int(os.environ.get("LACONIC_EXAMPLES", "200"))
-
-
-def chat(text="hello", **extra):
-    return json.dumps(
-        {"model": "gpt-4o", "messages": [{"role": "user", "content": text}], **extra}
-    ).encode()
 
 
 def not_ours(message):
