@@ -18,7 +18,7 @@ INK: Final = "#808080"  # readable on white and on black
 COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 """Okabe and Ito's palette for every kind of colour vision, less black and yellow."""
 MARKS: Final = ("o", "s", "^", "D", "v", "P", "X")
-SETTINGS: Final = {
+SETTINGS: Final[dict[Any, Any]] = {  # the keys' type differs between matplotlib's versions
     "svg.hashsalt": "laconic",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
