@@ -11,7 +11,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
-import relevance_data
 import train_relevance
 from proxy.types import Span
 from relevance_data import Index, Passage, lay_out_case, read_cases
@@ -114,9 +113,8 @@ def test_no_turn_leaves_the_question_as_it_is():
 
 
 def test_the_command_line_trains_and_tells(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(relevance_data, "TAKEN", {"extractive_qa": 12})
     command = ["train_relevance.py", "--data", str(data), "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(sys, "argv", [*command, "--sources", "extractive_qa"])
     train_relevance.main()
     assert np.load(tmp_path / "turn.npy").shape == (384, 384)
     assert capsys.readouterr().out.startswith("extractive_qa  held out")

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from proxy.compress.ports import Document
 from proxy.scorers.encoder import EmbeddedEncoder
-from relevance_data import Case, read_cases
+from relevance_data import TAKEN, Case, read_cases
 
 FIRST_SCALE = 20.0
 """The cosines' factor a at the start."""
@@ -154,13 +154,15 @@ def main() -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder that holds relevance/")
     add("--out", type=Path, required=True)
+    add("--sources", nargs="+", choices=TAKEN, default=TAKEN, help="of relevance/; all of them")
     add("--epochs", type=int, default=2)
     add("--rate", type=float, default=1e-3)
     add("--decay", type=float, default=1.0)
     add("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    found = examples(list(read_cases(options.data)), options.out / "vectors.npz")
+    taken = {source: count for source, count in TAKEN.items() if source in options.sources}
+    found = examples(list(read_cases(options.data, taken)), options.out / "vectors.npz")
     shown, held = ([e for e in found if e.held_out is out] for out in (False, True))
     model = train(
         shown, epochs=options.epochs, rate=options.rate, decay=options.decay, seed=options.seed
