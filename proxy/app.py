@@ -223,7 +223,7 @@ async def serve(settings: Settings) -> None:
     disk = open_disk_memo(settings)
     memo = VectorMemo(settings.memo_bytes, shelf=None if disk is None else DiskShelf(disk))
     engine = build_engine(settings, memo)
-    method = Cascade(TurnMemo(), lambda: engine.revision)
+    method = Cascade(TurnMemo(), lambda: engine.revision, TurnMemo())
     usage = partial(memo_usage, memo, disk)
     app = build_app(settings, policies, method=method, engine=engine, sinks=sinks, memo=usage)
     runner = build_runner(app, settings)

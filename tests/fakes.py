@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -40,6 +41,13 @@ class HashScorer(LateEncoder):
         return self._vectors[number]
 
 
+def answered(scores):
+    """Return a future that has its result."""
+    future = Future()
+    future.set_result(scores)
+    return future
+
+
 class DirectEngine:
     """Answers score requests on the spot: the engine's face, without queue or threads."""
 
@@ -48,8 +56,8 @@ class DirectEngine:
         self.asked = []
         self.prefetched = []
 
-    async def score(self, request: ScoreRequest, *, deadline_s=None) -> Scores:
-        return self.score_blocking(request)
+    def submit(self, request: ScoreRequest, *, within_s=None) -> Future[Scores]:
+        return answered(self.score_blocking(request))
 
     def score_blocking(self, request: ScoreRequest, *, deadline_s=None) -> Scores:
         self.asked.append(request)
@@ -57,9 +65,6 @@ class DirectEngine:
             documents=tuple(self.scorer.embed_documents(request.documents)),
             questions=tuple(self.scorer.embed_questions(request.questions)),
         )
-
-    def predict_s(self, request: ScoreRequest) -> float:
-        return 0.0
 
     def prefetch(self, request: ScoreRequest) -> None:
         self.prefetched.append(request)

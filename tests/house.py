@@ -5,6 +5,8 @@ import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from fakes import answered
+
 from proxy.app import build_app, build_runner, listen
 from proxy.compress.ports import Document, ScoreRequest, Scores, ScoreTimings
 from proxy.compress.result import Compressed
@@ -91,11 +93,8 @@ class InstantEngine:
     def ready(self):
         return True
 
-    async def score(self, request, *, deadline_s=None):
-        return Scores(timings=ScoreTimings(queue_ms=1.0, model_ms=2.0))
-
-    def predict_s(self, request):
-        return 0.0
+    def submit(self, request, *, within_s=None):
+        return answered(Scores(timings=ScoreTimings(queue_ms=1.0, model_ms=2.0)))
 
     def prefetch(self, request):
         self.prefetched.append(request)

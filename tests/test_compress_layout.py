@@ -103,7 +103,7 @@ def test_paragraphs_stay_apart_where_what_stood_between_them_went():
 
 def test_what_is_embedded_is_the_document_and_its_units():
     material = read(passages("Ada came by."))
-    (document,) = material.embeddable()
+    (document,) = material.embeddable
     assert document.text == material.texts[HERE]
     assert [span.of(document.text) for span in document.units] == [
         material.text(i) for i in range(len(material.units))

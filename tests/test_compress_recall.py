@@ -89,5 +89,5 @@ def test_a_block_lands_before_the_first_user_text():
 
 def test_an_empty_past_misses_nothing():
     store = recall.archive([])
-    assert (store.missing, store.documents(), store.texts()) == (frozenset(), (), [])
+    assert (store.missing, store.documents(), store.terms()) == (frozenset(), (), [])
     assert np.array_equal(list(store.numbered()), [])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.compress import reference
+from proxy.compress.lexical import read_terms
 from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
 from proxy.compress.relevance import cosine, lexical_weight, rate_units
 from proxy.types import Span
@@ -30,7 +31,7 @@ def rate(question, documents):
         made.append(Document(" ".join(units), spans))
     texts = [unit for units in documents for unit in units]
     (asked,) = SCORER.embed_questions([question])
-    return rate_units(question, asked, texts, SCORER.embed_documents(made))
+    return rate_units(question, asked, read_terms(texts), SCORER.embed_documents(made))
 
 
 def plain_cosine(a, b):
@@ -64,7 +65,7 @@ def test_scores_equal_their_slow_twin(question, tokens, asked, documents):
         for whole, units in documents
     ]
     ask = QuestionVectors(np.array(asked), np.array(asked), 1.0, tokens)
-    found = rate_units(question, ask, [*chain(*texts)], made)
+    found = rate_units(question, ask, read_terms([*chain(*texts)]), made)
     joined = reference.bm25(question, ["\n".join(one) for one in texts])
     twin = reference.relevance(
         [[plain_cosine(vector, asked) for _, vector in units] for _, units in documents],

@@ -5,6 +5,7 @@ import gzip
 import json
 import threading
 import zlib
+from concurrent.futures import Future
 
 import brotli
 import pytest
@@ -26,7 +27,7 @@ from servers import (
     upstream,
 )
 
-from proxy.compress.ports import ScoreRequest
+from proxy.compress.ports import ScoreRequest, Scores
 from proxy.errors import DeadlineExceeded, Overloaded, PolicyError, ScorerFailed
 from proxy.ledger import Ended
 from proxy.policy import Allow, Policy
@@ -154,19 +155,18 @@ async def test_a_wrong_header_of_ours_is_a_400(header):
 
 
 async def test_a_reload_never_changes_a_request_half_way():
-    asked, go = asyncio.Event(), asyncio.Event()
+    asked, answer = asyncio.Event(), Future()
 
     class Waits(InstantEngine):
-        async def score(self, request, *, deadline_s=None):
+        def submit(self, request, *, within_s=None):
             asked.set()
-            await go.wait()
-            return await super().score(request)
+            return answer
 
     async with upstream() as far, house(far, engine=Waits()) as home:
         first = asyncio.create_task(ask(home))
         await asyncio.wait_for(asked.wait(), PATIENCE_S)
         home.store.replace({"off.yaml": "mode: off", "routes.yaml": "fallback: off"})
-        go.set()
+        answer.set_result(Scores())
         assert (await first).get("x-laconic-policy") == "on"
 
 
@@ -348,7 +348,7 @@ class Raises(InstantEngine):
         super().__init__()
         self.error = error
 
-    async def score(self, request, *, deadline_s=None):
+    def submit(self, request, *, within_s=None):
         raise self.error
 
 
@@ -408,8 +408,8 @@ async def test_a_failing_model_is_named_and_never_quoted(error, detail):
 
 async def test_scoring_that_would_take_too_long_is_done_in_the_background():
     class Slow(InstantEngine):
-        def predict_s(self, request):
-            return 3.0
+        def submit(self, request, *, within_s=None):
+            raise DeadlineExceeded("would take 3 s")
 
     async with upstream() as far, house(far, engine=Slow()) as home:
         await ask(home)
@@ -422,8 +422,8 @@ async def test_the_engine_is_told_what_is_left_of_the_deadline():
     class Notes(InstantEngine):
         left_s = None
 
-        async def score(self, request, *, deadline_s=None):
-            self.left_s = deadline_s
+        def submit(self, request, *, within_s=None):
+            self.left_s = within_s
             raise DeadlineExceeded("late")
 
     loose = policies(Policy(name="loose", deadline_s=30))
@@ -580,22 +580,45 @@ async def test_a_hang_up_while_queued_drops_the_work():
     class Never(InstantEngine):
         def __init__(self):
             super().__init__()
-            self.asked, self.dropped = asyncio.Event(), asyncio.Event()
+            self.asked, self.answer = asyncio.Event(), Future()
 
-        async def score(self, request, *, deadline_s=None):
+        def submit(self, request, *, within_s=None):
             self.asked.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self.dropped.set()
+            return self.answer
 
     async with upstream() as far, house(far, engine=Never()) as home, connected(home.port) as wire:
         await wire.send(request_bytes("POST", CHAT, chat(ASKED), [JSON]))
         await asyncio.wait_for(home.engine.asked.wait(), PATIENCE_S)
         wire.hang_up()
-        await asyncio.wait_for(home.engine.dropped.wait(), SOON_S)
         entry = await home.ledger.entry()
     assert (entry.ended, entry.status, far.seen) == (Ended.CALLER_GONE, None, [])
+    assert home.engine.answer.cancelled()
+
+
+async def test_a_hang_up_while_submitting_drops_the_work():
+    class Slow(InstantEngine):
+        def __init__(self):
+            super().__init__()
+            self.asked, self.go = threading.Event(), threading.Event()
+            self.answer = Future()
+
+        def submit(self, request, *, within_s=None):
+            self.asked.set()
+            assert self.go.wait(PATIENCE_S)
+            return self.answer
+
+    body = chat("word " * 2_000)  # so large that a thread submits it
+    async with upstream() as far, house(far, engine=Slow()) as home, connected(home.port) as wire:
+        await wire.send(request_bytes("POST", CHAT, body, [JSON]))
+        assert await asyncio.to_thread(home.engine.asked.wait, PATIENCE_S)
+        wire.hang_up()
+        entry = await home.ledger.entry()
+        dropped = threading.Event()
+        home.engine.answer.add_done_callback(lambda _: dropped.set())
+        home.engine.go.set()
+        assert await asyncio.to_thread(dropped.wait, PATIENCE_S)
+    assert home.engine.answer.cancelled()
+    assert (entry.ended, far.seen) == (Ended.CALLER_GONE, [])
 
 
 async def test_a_hang_up_during_the_upload_is_noted():

@@ -338,6 +338,26 @@ def test_tags_named_by_the_policy_are_believed():
     assert ("question", QUESTION) in made
 
 
+def test_a_turn_that_was_tagged_before_is_not_read_again():
+    class Notes(dict):
+        found = 0
+
+        def get(self, key):
+            self.found += key in self
+            return super().get(key)
+
+        put = dict.__setitem__
+
+    said = [("system", "Be brief."), ("user", f"{PASSAGES}\n\n{QUESTION}"), ("assistant", "1862.")]
+    memory = Notes()
+    for options in (Tagging(), Tagging(tags={"wish": "question"}), Tagging(leading_pairs=True)):
+        for messages in (said, [*said, ("user", "And the bridge?")]):
+            request = chat(*messages)
+            assert turns(request, options, memory) == turns(request, options)
+    # The first turn anew for each set of tags, and once as a demonstration.
+    assert (memory.found, len(memory)) == (4, 5)
+
+
 # Properties
 
 SNIPPETS = st.sampled_from(

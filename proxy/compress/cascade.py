@@ -45,10 +45,9 @@ def compress_turn(scene: Scene) -> Steps:
 
 
 def _compress(scene: Scene, material: Material) -> Steps:
-    scores = yield ScoreRequest(documents=material.embeddable())
-    texts = [material.text(i) for i in range(len(material.units))]
+    scores = yield ScoreRequest(documents=material.embeddable)
     asked = cast("QuestionVectors", scene.asked)  # heard: the cascade is steered
-    relevance = rate_units(steering(scene.turn), asked, texts, scores.documents)
+    relevance = rate_units(steering(scene.turn), asked, material.terms, scores.documents)
     is_flat = flat.is_flat(relevance) or is_overview(scene.turn.question or "")
     if is_flat and scene.policy.flat_relevance is FlatRelevance.PASS:
         return verbatim(material.before, Reason.FLAT_RELEVANCE)

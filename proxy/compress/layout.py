@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from proxy.compress.lexical import Terms, read_terms
 from proxy.compress.ports import Document, Encoding
 from proxy.compress.units import Layout, Unit, lay_out
 from proxy.policy.schema import Policy
@@ -19,9 +21,9 @@ HALF_OF_A_PAIR = "example"
 message, which cannot be dropped with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Material:
-    """What a turn offers to selection.
+    """What a turn offers to selection; without slots, so that what it is asked again is kept.
 
     ``units`` are those of all selectable segments, in order, and a unit's number is its index
     here; ``costs[i]`` the tokens of unit i with the gap after it; ``documents[d]`` the units of
@@ -64,9 +66,15 @@ class Material:
         """Return the units that go with their document: title, tags, rulers."""
         return [i for i in self.documents[document] if self.units[i].frame]
 
+    @cached_property
     def embeddable(self) -> tuple[Document, ...]:
-        """Return every stretch of the documents as the encoder is to see it."""
+        """Every stretch of the documents as the encoder is to see it."""
         return tuple(self._document(numbers) for numbers in self.stretches)
+
+    @cached_property
+    def terms(self) -> tuple[Terms, ...]:
+        """The units' words and character n-grams, for BM25."""
+        return read_terms([self.text(number) for number in range(len(self.units))])
 
     def _document(self, numbers: tuple[int, ...]) -> Document:
         start = self.units[numbers[0]].span.start

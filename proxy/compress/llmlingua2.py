@@ -44,7 +44,7 @@ def compress_turn(scene: Scene) -> Steps:
 
 def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Scores, TurnResult]:
     method, question = cast("LLMLingua2", scene.policy.method), scene.turn.question
-    documents = material.embeddable()
+    documents = material.embeddable
     texts = tuple(document.text for document in documents)
     if question is None or not method.question_weight:
         scores = yield ScoreRequest(classified=texts)
@@ -53,8 +53,8 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
     wording = read_wording(material, scene.encoding)
     rated = word_scores(wording, scores.classified)
     if scores.questions:
-        units = [material.text(i) for i in range(len(material.units))]
-        relevance = rate_units(question or "", scores.questions[0], units, scores.documents)
+        asked = scores.questions[0]
+        relevance = rate_units(question or "", asked, material.terms, scores.documents)
         rated = steered(rated, relevance.standing[list(wording.unit)], method.question_weight)
     kept = keep_components(
         scene,

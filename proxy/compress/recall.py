@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from proxy.compress.layout import Material
+from proxy.compress.lexical import Terms
 from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
 from proxy.compress.relevance import rate_units
 from proxy.compress.result import TurnResult
@@ -46,7 +47,7 @@ class Archive:
 
     def documents(self) -> tuple[Document, ...]:
         """Return what has to be embedded, turn by turn."""
-        return tuple(d for material in self.materials.values() for d in material.embeddable())
+        return tuple(d for material in self.materials.values() for d in material.embeddable)
 
     def numbered(self) -> Iterator[UnitOf]:
         """Yield every unit, kept or dropped, in the order of the conversation."""
@@ -57,9 +58,9 @@ class Archive:
         """Tokens of a unit with the gap after it."""
         return self.materials[unit[0]].costs[unit[1]]
 
-    def texts(self) -> list[str]:
-        """Return the units' texts, in the order of ``numbered``."""
-        return [self.materials[turn].text(number) for turn, number in self.numbered()]
+    def terms(self) -> list[Terms]:
+        """Return the index of the units, in the order of ``numbered``."""
+        return [part for material in self.materials.values() for part in material.terms]
 
     def is_frame(self, unit: UnitOf) -> bool:
         """Whether a unit only frames its document."""
@@ -90,7 +91,7 @@ def wanted(
     brings back little.
     """
     units = list(store.numbered())
-    relevance = rate_units(question, asked, store.texts(), documents)
+    relevance = rate_units(question, asked, store.terms(), documents)
     if not units or relevance.similarity.max() < SIMILARITY:
         return frozenset()
     room = policy.share * sum(store.cost(unit) for unit in units)

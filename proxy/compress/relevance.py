@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.compress.lexical import bm25
+from proxy.compress.lexical import Terms, count_terms
 from proxy.compress.ports import DocumentVectors, QuestionVectors, Vector
 
 DOCUMENT_SHARE = 0.6
@@ -48,20 +48,21 @@ class Relevance:
 def rate_units(
     question: str,
     asked: QuestionVectors,
-    texts: Sequence[str],
+    terms: Sequence[Terms],
     documents: Sequence[DocumentVectors],
 ) -> Relevance:
-    """Rate the units of ``documents``, whose texts are ``texts`` in the same order.
+    """Rate the units of ``documents``; ``terms`` index the same units in the same order.
 
     An empty turn gives empty figures.
     """
-    if not texts:
+    if not documents:
         return Relevance(np.zeros(0), np.zeros(0), np.zeros(0))
+    sizes = [len(document.units) for document in documents]
     units = np.concatenate([document.units for document in documents])  # (n, d)
-    wholes = np.concatenate([np.tile(d.whole, (len(d.units), 1)) for d in documents])  # (n, d)
-    similarity = (cosine(units, asked.final) + cosine(wholes, asked.final)) / 2
+    wholes = cosine(np.stack([document.whole for document in documents]), asked.final)
+    similarity = (cosine(units, asked.final) + np.repeat(wholes, sizes)) / 2
     weight = lexical_weight(question, asked.tokens)
-    scores = _z(similarity) + weight * _lexical(question, texts, [len(d.units) for d in documents])
+    scores = _z(similarity) + weight * _lexical(question, terms, sizes)
     return Relevance(
         np.round(scores, DIGITS), np.round(similarity, DIGITS), np.round(_standing(scores), DIGITS)
     )
@@ -94,12 +95,11 @@ def lexical_weight(question: str, tokens: int) -> float:
     )
 
 
-def _lexical(question: str, texts: Sequence[str], sizes: Sequence[int]) -> Scores1D:
+def _lexical(question: str, terms: Sequence[Terms], sizes: Sequence[int]) -> Scores1D:
     """BM25 of units, and of the documents they stand in; ``sizes`` are units per document."""
-    ends = np.cumsum(sizes)
-    documents = ["\n".join(texts[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
-    around = np.repeat(bm25(question, documents), sizes)
-    return (_z(bm25(question, texts)) + DOCUMENT_SHARE * _z(around)) / (1 + DOCUMENT_SHARE)
+    counts = count_terms(question, terms)
+    around = np.repeat(counts.of_documents(sizes).scores(), sizes)
+    return (_z(counts.scores()) + DOCUMENT_SHARE * _z(around)) / (1 + DOCUMENT_SHARE)
 
 
 def cosine(rows: Vector, vector: Vector) -> Scores1D:

@@ -32,11 +32,11 @@ class TurnResult:
 
     @property
     def weight_bytes(self) -> int:
-        """About how many bytes this keeps alive: texts and units for recall, mostly."""
+        """About how many bytes this keeps alive for recall: texts, their n-grams, units."""
         if self.material is None:
             return 1_000
         characters = sum(map(len, self.material.texts.values()))
-        return 1_000 + 2 * characters + 400 * len(self.material.units)
+        return 1_000 + 22 * characters + 600 * len(self.material.units)
 
     @property
     def before(self) -> int:

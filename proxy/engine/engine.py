@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from threading import Condition, Thread
@@ -122,58 +122,13 @@ class Engine:
         """The measured speed of one thread, in encoder tokens."""
         return 1 / self._pace.s_per_token
 
-    async def score(self, request: ScoreRequest, *, deadline_s: float | None = None) -> Scores:
-        """Embed what ``request`` asks for; cancelling it drops the work.
+    def submit(self, request: ScoreRequest, *, within_s: float | None = None) -> Future[Scores]:
+        """Take a request in; cancelling the future drops the work.  May hash much: not for a loop.
 
-        Raises Overloaded (the queue is full, or the model still loading), DeadlineExceeded
-        (``deadline_s`` seconds have passed) or ScorerFailed, with its cause.
+        The future fails with ScorerFailed, with its cause.  Raises Overloaded (the queue is full,
+        or the model still loading) and DeadlineExceeded, where the answer would, by the pace so
+        far and with all that waits, take longer than ``within_s`` seconds.
         """
-        future = self._submit(request)
-        if future.done():
-            return future.result()
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), deadline_s)
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"not scored within {deadline_s} s") from error
-
-    def score_blocking(self, request: ScoreRequest, *, deadline_s: float | None = None) -> Scores:
-        """Do the same without an event loop."""
-        future = self._submit(request)
-        try:
-            return future.result(deadline_s)
-        except TimeoutError as error:
-            future.cancel()
-            raise DeadlineExceeded(f"not scored within {deadline_s} s") from error
-
-    def predict_s(self, request: ScoreRequest) -> float:
-        """Guess the seconds until ``request`` would be answered, taking turns with the others."""
-        with self._changed:
-            scorer = self._scorer
-            others = [job.remaining for job in self._asked]
-        if scorer is None:
-            return 0.0
-        missing = self._missing(scorer, request)
-        own = sum(item.estimate for item in missing)
-        if not own:
-            return 0.0
-        ahead = sum(min(other, own) for other in others)
-        side_by_side = min(len(self._threads), len(missing) + len(others))
-        return (own + ahead) * self._pace.s_per_token / side_by_side
-
-    def prefetch(self, request: ScoreRequest) -> None:
-        """Embed into the memo when nobody waits; dropped where too much waits already."""
-        with self._changed:
-            scorer = self._scorer
-            full = len(self._background) >= self._prefetch_limit
-        if scorer is None or full or self._closing:
-            return
-        missing = self._missing(scorer, request)
-        if 0 < sum(item.estimate for item in missing) <= _PREFETCH_TOKENS:
-            with self._changed:
-                self._background.add(_job(request, missing, {}))
-                self._changed.notify()
-
-    def _submit(self, request: ScoreRequest) -> Future[Scores]:
         scorer = self._scorer
         if self._closing or scorer is None:
             raise Overloaded("the model is not ready")
@@ -186,11 +141,50 @@ class Engine:
             else:
                 known[item.place] = found
         job = _job(request, missing, known)
-        if missing:
-            self._enqueue(job)
-        else:
+        if not missing:
             job.future.set_result(job.scores())
+            return job.future
+        if within_s is not None:
+            predicted_s = self._predict_s(self._lacking(missing))
+            if predicted_s > within_s:
+                raise DeadlineExceeded(
+                    f"would take {predicted_s:.3g} s, found {within_s:.3g} s left"
+                )
+        self._enqueue(job)
         return job.future
+
+    def score_blocking(self, request: ScoreRequest, *, deadline_s: float | None = None) -> Scores:
+        """Submit, and wait at most ``deadline_s`` seconds.  Raises what either raises."""
+        future = self.submit(request)
+        try:
+            return future.result(deadline_s)
+        except TimeoutError as error:
+            future.cancel()
+            raise DeadlineExceeded(f"not scored within {deadline_s} s") from error
+
+    def _predict_s(self, lacking: Sequence[Item]) -> float:
+        """Guess the seconds until these would be read, taking turns with what waits."""
+        with self._changed:
+            others = [job.remaining for job in self._asked]
+        own = sum(item.estimate for item in lacking)
+        if not own:
+            return 0.0
+        ahead = sum(min(other, own) for other in others)
+        side_by_side = min(len(self._threads), len(lacking) + len(others))
+        return (own + ahead) * self._pace.s_per_token / side_by_side
+
+    def prefetch(self, request: ScoreRequest) -> None:
+        """Embed into the memo when nobody waits; dropped where too much waits already."""
+        with self._changed:
+            scorer = self._scorer
+            full = len(self._background) >= self._prefetch_limit
+        if scorer is None or full or self._closing:
+            return
+        missing = self._lacking(list(self._items(scorer, request)))
+        if 0 < sum(item.estimate for item in missing) <= _PREFETCH_TOKENS:
+            with self._changed:
+                self._background.add(_job(request, missing, {}))
+                self._changed.notify()
 
     def _enqueue(self, job: Job) -> None:
         with self._changed:
@@ -225,9 +219,8 @@ class Engine:
         for place, (key, estimate, begin) in enumerate(made):
             yield Item(place, key, estimate, begin)
 
-    def _missing(self, scorer: Models, request: ScoreRequest) -> list[Item]:
+    def _lacking(self, items: Sequence[Item]) -> list[Item]:
         """Return the items that a model would have to read.  Looks on the memo's shelf, too."""
-        items = list(self._items(scorer, request))
         lacking = self._memo.lacks([item.key for item in items])
         return [item for item in items if item.key in lacking]
 

@@ -14,21 +14,29 @@ from proxy.types import Request
 
 
 class Cascade:
-    """The cascade over a memory of turns; a :class:`~proxy.gateway.ports.Method`."""
+    """The cascade over memories of turns; a :class:`~proxy.gateway.ports.Method`."""
 
-    def __init__(self, memory: Memory, revision: Callable[[], str]) -> None:
-        """Remember results in ``memory``, under the scorer's ``revision`` at the time."""
+    def __init__(
+        self, memory: Memory, revision: Callable[[], str], tagged: tagging.Memory | None = None
+    ) -> None:
+        """Remember results in ``memory``, under the scorer's ``revision`` at the time.
+
+        What turns were tagged as is remembered in ``tagged``.
+        """
         self._memory = memory
+        self._tagged = tagged
         self._revision = revision
 
     def compress(
         self, request: Request, policy: Policy
     ) -> Generator[ScoreRequest, Scores, Compressed]:
         """Tag the request's turns and compress them."""
-        turns = tagging.turns(request, policy.tagging)
+        turns = tagging.turns(request, policy.tagging, self._tagged)
         encoding = encoding_for(request.model)
         return (yield from compress(turns, policy, encoding, self._memory, self._revision()))
 
     def keep_verbatim(self, request: Request, policy: Policy, compressed: Compressed) -> None:
         """Make the turns that were edited pass verbatim from now on."""
-        keep_verbatim(compressed, tagging.turns(request, policy.tagging), self._memory)
+        keep_verbatim(
+            compressed, tagging.turns(request, policy.tagging, self._tagged), self._memory
+        )

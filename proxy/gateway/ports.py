@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import Future
 from typing import Protocol
 
 from proxy.compress.ports import ScoreRequest, Scores
@@ -32,11 +33,11 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """Tell whether the model is loaded and warm."""
 
-    async def score(self, request: ScoreRequest, *, deadline_s: float | None = None) -> Scores:
-        """Answer, or raise a CompressionError.  Cancelling drops the work."""
+    def submit(self, request: ScoreRequest, *, within_s: float | None = None) -> Future[Scores]:
+        """Begin to answer; cancelling the future drops the work.
 
-    def predict_s(self, request: ScoreRequest) -> float:
-        """Seconds that answering would take now, the queue included."""
+        Raises a CompressionError, DeadlineExceeded where it would take longer than ``within_s``.
+        """
 
     def prefetch(self, request: ScoreRequest) -> None:
         """Score in the background, for the next time."""

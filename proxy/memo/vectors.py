@@ -7,11 +7,12 @@ behind the memory), so that a key says nothing about the text even to one who ca
 from __future__ import annotations
 
 import secrets
+from array import array
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
 from numpy.typing import NDArray
 
 from proxy.compress.ports import (
@@ -67,8 +68,8 @@ class VectorMemo:
 
     def document_key(self, revision: str, document: Document) -> bytes:
         """Return the key of a document as one model sees it: (revision, text, units)."""
-        spans = np.array(document.units, dtype="<i8").reshape(-1, 2)
-        return self._key([b"document", revision.encode(), _bytes(document.text), spans.tobytes()])
+        spans = _packed(document.units)
+        return self._key([b"document", revision.encode(), _bytes(document.text), spans])
 
     def question_key(self, revision: str, question: str) -> bytes:
         """Return the key of a question as one model sees it."""
@@ -146,7 +147,12 @@ def size_bytes(vectors: Vectors) -> int:
 
 
 def _heard(text: str, kept: Iterable[tuple[int, int]]) -> tuple[bytes, bytes]:
-    return _bytes(text), np.array(list(kept), dtype="<i8").reshape(-1, 2).tobytes()
+    return _bytes(text), _packed(kept)
+
+
+def _packed(spans: Iterable[tuple[int, int]]) -> bytes:
+    """Write positions as eight bytes each."""
+    return array("q", chain.from_iterable(spans)).tobytes()
 
 
 def _bytes(text: str) -> bytes:

@@ -4,13 +4,18 @@ A turn is the run of messages between two assistant messages; an assistant messa
 turn that it closes.  The tags of a turn are made from its own messages alone, and its question,
 hints and instructions from those up to its end, so that a request and the longer one that follows
 it agree on everything they share (law 5).
+
+So a turn is read once: callers resend their history with every request, and what a memory was
+given for the same messages is taken from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import groupby
+from typing import Protocol
 
 from proxy.policy.schema import Tagging
 from proxy.tagging.decide import Draft, decide
@@ -38,11 +43,36 @@ _MOST_INSTRUCTIONS = 256  # the newest distinct ones that a turn carries
 _TASK_RULES = frozenset({"command", "introduction", "label", "tag", "kept"})
 
 
-def turns(request: Request, options: Tagging) -> tuple[Turn, ...]:
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """What the messages of one turn say by themselves: its own question, what it instructs."""
+
+    segments: tuple[Segment, ...]
+    question: str | None = field(default=None, repr=False)
+    instructions: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def weight_bytes(self) -> int:
+        """About how many bytes this keeps alive: segments hold copies of their text."""
+        return 500 + sum(300 + 2 * len(segment.text) for segment in self.segments)
+
+
+class Memory(Protocol):
+    """Remembers tagged turns by key; ``proxy.memo`` has the real one."""
+
+    def get(self, key: bytes) -> Tagged | None:
+        """Return what was put under ``key``, or None."""
+
+    def put(self, key: bytes, result: Tagged) -> None:
+        """Remember a tagged turn."""
+
+
+def turns(request: Request, options: Tagging, memory: Memory | None = None) -> tuple[Turn, ...]:
     """Group and tag the messages of a request, oldest turn first.
 
     With ``options.leading_pairs`` every user-assistant pair before the last user message is a
-    demonstration; such a turn's tags then depend on a later message being there.
+    demonstration; such a turn's tags then depend on a later message being there.  What ``memory``
+    knows is not read again.
     """
     tags = {name.lower(): Label(component) for name, component in options.tags.items()}
     runs = _runs(request.messages)
@@ -52,11 +82,11 @@ def turns(request: Request, options: Tagging) -> tuple[Turn, ...]:
     instructions: dict[str, None] = {}
     leading = _live(runs) if options.leading_pairs else 0
     for index, run in enumerate(runs):
-        demonstration = index < leading
-        segments = _segments(run, tags, demonstration=demonstration)
-        own = _question(run, segments)
-        question = own or question
-        grown = _instructions(segments, instructions)
+        tagged = _remembered(run, tags, memory, demonstration=index < leading)
+        question = tagged.question or question
+        known = len(instructions)
+        instructions.update(dict.fromkeys(tagged.instructions))
+        grown = len(instructions) > known
         kept = (
             tuple(instructions)[-_MOST_INSTRUCTIONS:]
             if grown or not made
@@ -66,15 +96,45 @@ def turns(request: Request, options: Tagging) -> tuple[Turn, ...]:
             Turn(
                 index=index,
                 messages=run,
-                segments=segments,
+                segments=tagged.segments,
                 question=question,
-                own_question=own is not None,
+                own_question=tagged.question is not None,
                 hints=_hints(run, calls),
                 instructions=kept,
             )
         )
         calls.update({call.id: call for message in run for call in message.tool_calls})
     return tuple(made)
+
+
+def _remembered(
+    run: tuple[Message, ...],
+    tags: Mapping[str, Label],
+    memory: Memory | None,
+    *,
+    demonstration: bool,
+) -> Tagged:
+    key = b"" if memory is None else _key(run, tags, demonstration=demonstration)
+    found = None if memory is None else memory.get(key)
+    if found is None:
+        segments = _segments(run, tags, demonstration=demonstration)
+        found = Tagged(segments, _question(run, segments), _instructions(segments))
+        if memory is not None:
+            memory.put(key, found)
+    return found
+
+
+def _key(run: Sequence[Message], tags: Mapping[str, Label], *, demonstration: bool) -> bytes:
+    """Hash all that the tags of a turn depend on."""
+    digest = blake2b(f"{sorted(tags.items())}{demonstration}".encode(), digest_size=32)
+    for message in run:
+        head = (message.index, message.role, message.name, len(message.leaves))
+        digest.update(f"{head!r}".encode("utf-8", "surrogatepass"))
+        for leaf in message.leaves:
+            text = leaf.text.encode("utf-8", "surrogatepass")
+            digest.update(f"{leaf.address.part}:{len(text)}:".encode())
+            digest.update(text)
+    return digest.digest()
 
 
 def _runs(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
@@ -154,14 +214,14 @@ def _is_at_an_end(task: Segment, segments: Sequence[Segment]) -> bool:
     return task in (leaf[0], leaf[-1])
 
 
-def _instructions(segments: Sequence[Segment], known: dict[str, None]) -> bool:
-    """Add a turn's instructions to those known; marks are none.  Tell whether any was new."""
-    before = len(known)
-    for segment in segments:
-        text = segment.text.strip()
-        if segment.component is Component.INSTRUCTION and _says_something(segment, text):
-            known.setdefault(text)
-    return len(known) > before
+def _instructions(segments: Sequence[Segment]) -> tuple[str, ...]:
+    """Return a turn's distinct instructions, first ones first; marks are none."""
+    told = ((segment, segment.text.strip()) for segment in segments if _instructs(segment))
+    return tuple(dict.fromkeys(text for segment, text in told if _says_something(segment, text)))
+
+
+def _instructs(segment: Segment) -> bool:
+    return segment.component is Component.INSTRUCTION
 
 
 def _says_something(segment: Segment, text: str) -> bool:
