@@ -35,7 +35,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
-from safetensors.torch import load
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import (
@@ -53,6 +52,7 @@ from proxy.scorers import EMBEDDED, LANGUAGE_MODEL
 from proxy.scorers.arithmetic import Arithmetic, Int8Linear, best, one_thread
 from proxy.scorers.llama import LeanLlama, Rows
 from proxy.scorers.pooling import Ids, Steps, drain
+from proxy.scorers.weights import mapped
 from proxy.types import Kind
 
 Nats: TypeAlias = NDArray[np.float32]
@@ -474,17 +474,11 @@ def _from_export(folder: Path, precision: Precision, device: torch.device) -> Ca
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["format"] != FORMAT:
         raise PolicyError(f"model {folder}: found format {config['format']}, wanted {FORMAT}")
+    tensors = mapped(folder, config["weights_sha256"])
     try:
-        blob = (folder / "model.safetensors").read_bytes()
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except OSError as error:
         raise PolicyError(f"model {folder}: {error.strerror or error}") from error
-    found = hashlib.sha256(blob).hexdigest()
-    if found != config["weights_sha256"]:
-        raise PolicyError(
-            f"model {folder}: found weights {found}, wanted {config['weights_sha256']}"
-        )
-    tensors = load(blob)
     rows = {
         name.removesuffix(".rows"): (tensor, tensors[f"{name.removesuffix('.rows')}.scales"])
         for name, tensor in tensors.items()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import load
 from tokenizers import Tokenizer
 
 from proxy.errors import PolicyError
 from proxy.scorers.arithmetic import Arithmetic, backend_name, best, one_thread
 from proxy.scorers.bert import Bert, Shape
 from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
+from proxy.scorers.weights import mapped
 
 MODELS: Final = Path(__file__).parent / "models"
 FORMAT: Final = 1
@@ -36,8 +35,9 @@ class EmbeddedEncoder(LateEncoder):
         """
         one_thread()
         chosen = arithmetic or best()
-        config, blob = _verified(folder)
-        self._bert = Bert(Shape(**config["shape"]), load(blob), chosen)
+        config = _config(folder)
+        weights = mapped(folder, config["weights_sha256"])
+        self._bert = Bert(Shape(**config["shape"]), weights, chosen)
         self._tokenizer = _plain_tokenizer(folder / "tokenizer.json")
         self._head, self._tail = config["special"]["head"], config["special"]["tail"]
         self.unknown = config["special"]["unknown"]
@@ -67,17 +67,11 @@ def _plain_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def _verified(folder: Path) -> tuple[dict[str, Any], bytes]:
+def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        blob = (folder / "model.safetensors").read_bytes()
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise PolicyError(f"model {folder}: {error.strerror or error}") from error
     if config["format"] != FORMAT:
         raise PolicyError(f"model {folder}: found format {config['format']}, wanted {FORMAT}")
-    found = hashlib.sha256(blob).hexdigest()
-    if found != config["weights_sha256"]:
-        raise PolicyError(
-            f"model {folder}: found weights {found}, wanted {config['weights_sha256']}"
-        )
-    return config, blob
+    return config

@@ -131,5 +131,8 @@ def _joined(
 ) -> Int8Linear:
     """Put matrices of one input under each other: (out1 + out2 ..., in)."""
     found = [rows[f"model.layers.{layer}.{part}.{name}_proj"] for name in names]
+    if len(found) == 1:  # as it is stored: no copy
+        matrix, scales = found[0]
+        return Int8Linear(matrix.T, scales.flatten())
     stacked = torch.cat([matrix for matrix, _ in found])
     return Int8Linear(stacked.T, torch.cat([scales.flatten() for _, scales in found]))
