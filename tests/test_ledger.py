@@ -187,6 +187,42 @@ def test_two_processes_worth_of_sinks_share_a_file(path):
     assert [sink.lost for sink in sinks] == [0, 0]
 
 
+WRITES_FROM_THE_START = """
+import sys
+from pathlib import Path
+from proxy.ledger import LedgerEntry, SqliteSink
+name, path = sys.argv[1:]
+print("here", flush=True)
+sys.stdin.readline()
+sinks = [SqliteSink(Path(f"{path}-{n}")) for n in range(20)]
+for n in range(3000):
+    sinks[0].write(LedgerEntry(request_id=f"{name}{n}", started_at="2026", method="POST", path="/"))
+for sink in sinks:
+    sink.close()
+print(sum(sink.lost for sink in sinks), flush=True)
+"""
+
+
+def test_two_processes_that_make_and_fill_one_file_at_once_lose_no_row(path):
+    writers = [
+        subprocess.Popen(  # noqa: S603 - our own interpreter and text
+            [sys.executable, "-c", WRITES_FROM_THE_START, name, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "ab"
+    ]
+    assert [writer.stdout.readline() for writer in writers] == ["here\n"] * 2
+    for writer in writers:
+        writer.stdin.write("now\n")
+        writer.stdin.flush()
+    lost = [writer.communicate()[0] for writer in writers]
+    rows = {row[0] for row in read(f"{path}-0", "SELECT request_id FROM exchanges")}
+    assert lost == ["0\n"] * 2
+    assert rows == {f"{name}{n}" for name in "ab" for n in range(3000)}
+
+
 def test_a_newer_ledger_is_refused(path):
     wrote(path, ENTRY)
     with closing(sqlite3.connect(path)) as database:

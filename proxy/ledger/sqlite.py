@@ -81,6 +81,7 @@ MIGRATIONS: Final = (
 """Each brings the database from one version to the next; written once, never edited."""
 
 _BATCH: Final = 500
+_TRIES: Final = 100  # at the one switch to WAL in a file's life
 _STOP: Final = None
 
 
@@ -108,7 +109,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise PolicyError(f"{path}: ledger: {error}, wanted a file that can be written") from error
     try:
-        database.execute("PRAGMA journal_mode=WAL")
+        _to_wal(database)
         database.execute("PRAGMA synchronous=NORMAL")
         _migrate(database, path)
     except sqlite3.Error as error:
@@ -118,6 +119,24 @@ def open_database(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _to_wal(database: sqlite3.Connection) -> None:
+    """Switch to WAL, which SQLite refuses, without waiting, while another process does the same.
+
+    A transaction does wait; the mode stays with the file, so later starts find it as it should be.
+    """
+    for _ in range(_TRIES):
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY":
+                raise
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+        else:
+            return
+    database.execute("PRAGMA journal_mode=WAL")
 
 
 def _migrate(database: sqlite3.Connection, path: Path) -> None:
