@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -33,6 +34,7 @@ from proxy.gateway import (
     MemoUsage,
     Method,
     Metrics,
+    SharedMetrics,
     own_error,
     without_additions,
 )
@@ -48,10 +50,19 @@ from proxy.upstream import HEADER_COUNT, Limits, Upstream, leads_to
 GATEWAY: Final = web.AppKey("gateway", Gateway)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
 
-_DRAIN_S = 30.0  # a stream that is longer than this is cut off by a stop
+DRAIN_S: Final = 30.0  # a stream that is longer than this is cut off by a stop
 _POLL_S = 1.0  # between looks at the policy files
 _BACKLOG = 1024
 _LONGEST_MESSAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What makes a process one of several that share a port (:mod:`proxy.workers`)."""
+
+    number: int  # from 1; whoever takes a dead one's place has its number
+    metrics: Path  # a directory where each counts, for all to tell
+    lifeline: int  # a pipe: at its end this process shall end; bytes mean a reload
 
 
 # -- the application -------------------------------------------------------------------------------
@@ -64,17 +75,17 @@ def build_app(
     method: Method,
     engine: Engine,
     sinks: Sequence[Sink] = (),
-    memo: MemoUsage = dict,
+    metrics: Metrics | None = None,
 ) -> web.Application:
     """Build the application; the caller keeps, and closes, what it passes in."""
-    metrics = Metrics(memo)
+    metrics = metrics or Metrics()
 
     async def doors(app: web.Application) -> AsyncIterator[None]:
         limits = Limits(
             settings.connect_timeout_s, settings.read_timeout_s, settings.max_header_bytes
         )
         compression = Compression(method, engine, limit_bytes=settings.max_body_bytes)
-        async with Upstream(limits) as upstream:
+        async with Upstream(limits) as upstream, metrics.published():
             app[UPSTREAM] = upstream
             app[GATEWAY] = Gateway(
                 upstream=upstream,
@@ -144,28 +155,32 @@ def build_runner(app: web.Application, settings: Settings) -> web.AppRunner:
         max_line_size=settings.max_header_bytes,
         max_field_size=settings.max_header_bytes,
         max_headers=HEADER_COUNT,
-        shutdown_timeout=_DRAIN_S,
+        shutdown_timeout=DRAIN_S,
     )
 
 
-async def listen(runner: web.AppRunner, host: str, port: int) -> tuple[str, int]:
+async def listen(
+    runner: web.AppRunner, host: str, port: int, *, shared: bool = False
+) -> tuple[str, int]:
     """Start listening; return the address.  Port 0 takes a free one.
 
-    Raises PolicyError where that is not possible.
+    ``shared`` lets other processes listen there too, if they say the same.  Raises PolicyError
+    where that is not possible.
     """
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=_BACKLOG)
+    site = web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_port=shared or None)
     try:
         await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise PolicyError(_cannot_listen(host, port, error)) from error
+        raise PolicyError(cannot_listen(host, port, error)) from error
     addresses = [(str(address[0]), int(address[1])) for address in runner.addresses]
     runner.app[UPSTREAM].refuse(addresses)
     return addresses[0]
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> str:
+def cannot_listen(host: str, port: int, error: OSError) -> str:
+    """Say why, in terms of the settings."""
     if error.errno == errno.EADDRINUSE:
         return f"--port: found {port}, which is in use on {host}, wanted a free one"
     return f"--host: found {host!r} ({error.strerror}), wanted an address of this machine"
@@ -174,14 +189,23 @@ def _cannot_listen(host: str, port: int, error: OSError) -> str:
 # -- the process -----------------------------------------------------------------------------------
 
 
-def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
-    """Write one line per event to ``stream`` (stderr), Laconic's own and the libraries'."""
+def configure_logging(
+    settings: Settings, stream: TextIO | None = None, worker: int | None = None
+) -> None:
+    """Write one line per event to ``stream`` (stderr), Laconic's own and the libraries'.
+
+    Every line of a ``worker`` has its number.
+    """
     level = getattr(logging, settings.log_level.upper())
     render: Any = structlog.processors.JSONRenderer()
     if settings.log_format is LogFormat.CONSOLE:
         render = structlog.dev.ConsoleRenderer(colors=False)
+    numbered: list[structlog.typing.Processor] = []
+    if worker is not None:
+        numbered = [lambda _logger, _name, event: {**event, "worker": worker}]
     structlog.configure(
         processors=[
+            *numbered,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             render,
@@ -212,10 +236,11 @@ class LibraryLog(logging.Handler):
         )
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, worker: Worker | None = None) -> None:
     """Listen and serve until SIGINT or SIGTERM; what is in flight then gets time to end.
 
-    Raises PolicyError for settings, policies, a model or a port that cannot be used.
+    A ``worker`` serves beside others, and its lifeline's end stops it too.  Raises PolicyError for
+    settings, policies, a model or a port that cannot be used.
     """
     refuse_itself(settings)
     policies = open_policies(settings)
@@ -224,26 +249,27 @@ async def serve(settings: Settings) -> None:
     memo = VectorMemo(settings.memo_bytes, shelf=None if disk is None else DiskShelf(disk))
     engine = build_engine(settings, memo)
     method = Cascade(TurnMemo(), lambda: engine.revision, TurnMemo())
-    usage = partial(memo_usage, memo, disk)
-    app = build_app(settings, policies, method=method, engine=engine, sinks=sinks, memo=usage)
+    metrics = build_metrics(partial(memo_usage, memo, disk), worker)
+    app = build_app(settings, policies, method=method, engine=engine, sinks=sinks, metrics=metrics)
     runner = build_runner(app, settings)
     log = structlog.get_logger("laconic")
     try:
-        host, port = await listen(runner, settings.host, settings.port)
+        host, port = await listen(runner, settings.host, settings.port, shared=worker is not None)
         engine.start()
         log.info("listening", url=f"http://{_bracketed(host)}:{port}", upstream=settings.upstream)
-        await _until_stopped(engine, policies, settings.policies)
-        log.info("stopping", drain_s=_DRAIN_S)
+        lifeline = None if worker is None else worker.lifeline
+        await _until_stopped(engine, policies, settings.policies, lifeline)
+        log.info("stopping", drain_s=DRAIN_S)
     finally:
         await runner.cleanup()
         await asyncio.to_thread(_close_all, engine, sinks, disk)
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, worker: Worker | None = None) -> None:
     """Configure logging and serve, on uvloop where it is installed."""
-    configure_logging(settings)
+    configure_logging(settings, worker=None if worker is None else worker.number)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(settings))
+        runner.run(serve(settings, worker))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -313,6 +339,11 @@ def memo_usage(memo: VectorMemo, disk: DiskMemo | None) -> Mapping[str, Usage]:
     return {"memory": memo.usage} | ({} if disk is None else {"disk": disk.usage})
 
 
+def build_metrics(memo: MemoUsage, worker: Worker | None) -> Metrics:
+    """Make the figures, which workers keep together."""
+    return Metrics(memo) if worker is None else SharedMetrics(memo, worker.metrics, worker.number)
+
+
 def build_engine(settings: Settings, memo: VectorMemo) -> ModelEngine:
     """Make the engine; it loads the model once it is started."""
 
@@ -345,14 +376,16 @@ def _close_all(engine: ModelEngine, sinks: Sequence[Sink], disk: DiskMemo | None
 
 
 async def _until_stopped(
-    engine: ModelEngine, policies: PolicyStore, directory: Path | None
+    engine: ModelEngine, policies: PolicyStore, directory: Path | None, lifeline: int | None
 ) -> None:
-    """Wait for a signal; meanwhile load the model and keep the policies fresh."""
+    """Wait for a signal or the lifeline's end; load the model and keep the policies fresh."""
     loop = asyncio.get_running_loop()
     stop, reload = asyncio.Event(), asyncio.Event()
     signals = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: reload}
     for number, event in signals.items():
         loop.add_signal_handler(number, event.set)
+    if lifeline is not None:
+        loop.add_reader(lifeline, _hear, lifeline, stop, reload)
     stopping = asyncio.create_task(stop.wait())
     loading = asyncio.create_task(_load(engine))
     watching = asyncio.create_task(watch_policies(policies, directory, reload))
@@ -364,9 +397,15 @@ async def _until_stopped(
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+        if lifeline is not None:
+            loop.remove_reader(lifeline)
         for task in (stopping, loading, watching):
             task.cancel()
         await asyncio.gather(stopping, loading, watching, return_exceptions=True)
+
+
+def _hear(lifeline: int, stop: asyncio.Event, reload: asyncio.Event) -> None:
+    (reload if os.read(lifeline, 4096) else stop).set()
 
 
 async def _load(engine: ModelEngine) -> None:

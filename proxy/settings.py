@@ -121,6 +121,8 @@ class Settings(BaseModel):
     """Address to listen on; ``0.0.0.0`` for every interface."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8790
     """Port to listen on."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that share the port; more than 1 where the system has ``SO_REUSEPORT``."""
     policies: Annotated[Path, _A_PATH] | None = None
     """Directory of policy files laid over the shipped ones."""
     policy: Name | None = None
@@ -147,7 +149,7 @@ class Settings(BaseModel):
     classifier: Text | None = None
     """The token classifier of ``llmlingua2``: a Hugging Face name or a local folder."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """Threads that the model may use; all cores if left out."""
+    """Threads that each process's model may use; an equal share of all cores if left out."""
     queue_entries: Annotated[int, Field(ge=1)] = 64
     """Score requests that may wait for the model; beyond them, requests pass uncompressed."""
     memo_bytes: Annotated[ByteSize, Field(ge=0, json_schema_extra={"$comment": _MEMO_WANTED})] = (

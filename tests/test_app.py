@@ -267,12 +267,12 @@ def test_metrics_tell_how_the_memo_served(tmp_path):
 
 
 @contextmanager
-def logging_to(**values):
+def logging_to(worker=None, **values):
     """Production logging into a string; what was configured before comes back afterwards."""
     stream, root = io.StringIO(), logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
-        configure_logging(settings(**values), stream)
+        configure_logging(settings(**values), stream, worker)
         yield stream
     finally:
         logging.captureWarnings(capture=False)
@@ -307,6 +307,16 @@ def test_log_lines_can_be_for_people():
         structlog.get_logger("laconic").info("listening", url="u")
     assert "listening" in stream.getvalue()
     assert "url=u" in stream.getvalue()
+
+
+def test_every_line_of_a_worker_has_its_number():
+    with logging_to(worker=3) as stream:
+        structlog.get_logger("laconic").info("listening")
+        logging.getLogger("aiohttp.server").error("Error")
+    assert [(line["event"], line["worker"]) for line in lines_of(stream)] == [
+        ("listening", 3),
+        ("library", 3),
+    ]
 
 
 def test_quieter_levels_write_less():

@@ -84,6 +84,7 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[str | None, typer.Option(help="Port to listen on.")] = None,
+    workers: Annotated[str | None, typer.Option(help="Processes that share the port.")] = None,
     policies: PoliciesOption = None,
     policy: Annotated[
         str | None, typer.Option(metavar="NAME", help="Policy where no route matches.")
@@ -102,6 +103,7 @@ def serve(
         upstream=upstream,
         host=host,
         port=port,
+        workers=workers,
         policies=policies,
         policy=policy,
         ledger_path=ledger,
@@ -110,7 +112,7 @@ def serve(
         model=model,
         threads=threads,
     )
-    from proxy.app import run
+    from proxy.workers import run
 
     run(settings)
 

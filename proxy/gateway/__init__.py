@@ -8,7 +8,7 @@
 from proxy.gateway.compression import Compression
 from proxy.gateway.gateway import Gateway
 from proxy.gateway.method import Cascade
-from proxy.gateway.metrics import MemoUsage, Metrics
+from proxy.gateway.metrics import MemoUsage, Metrics, SharedMetrics
 from proxy.gateway.ports import Engine, Method
 from proxy.gateway.relay import own_error, without_additions
 
@@ -20,6 +20,7 @@ __all__ = [
     "MemoUsage",
     "Method",
     "Metrics",
+    "SharedMetrics",
     "own_error",
     "without_additions",
 ]

@@ -1,15 +1,24 @@
 """The ledger's figures as Prometheus metrics: one more sink, in a registry of its own.
 
 Labels come from configuration and enums alone; a model's or a caller's name is neither.
+
+Where several processes serve one port, a scrape reaches any of them and has to be told the totals
+of all (``SharedMetrics``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeAlias
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from pathlib import Path
+from threading import Lock
+from typing import Final, TypeAlias
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from proxy.ledger import LedgerEntry
@@ -21,6 +30,8 @@ MemoUsage: TypeAlias = Callable[[], Mapping[str, Usage]]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+_PUBLISH_S: Final = 1.0  # how old what others tell of this process's memo may be
+_ONE_FILE: Final = "disk"  # where all processes look in the same place: its size is no sum
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -29,8 +40,12 @@ class Metrics:
 
     def __init__(self, memo: MemoUsage = dict) -> None:
         """Start every figure at zero; ``memo`` is asked whenever figures are wanted."""
-        self._registry = CollectorRegistry()
-        self._registry.register(_Memo(memo))
+        self._told = CollectorRegistry()
+        self._told.register(_Memo(memo))
+        self._begin(self._told)
+
+    def _begin(self, registry: CollectorRegistry | None) -> None:
+        self._registry = registry
         self._exchanges = self._counter(
             "laconic_exchanges", "Exchanges.", ("policy", "reason", "ended")
         )
@@ -79,7 +94,100 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """Return all figures in Prometheus' text format, CONTENT_TYPE."""
-        return generate_latest(self._registry)
+        return generate_latest(self._told)
+
+    def published(self) -> AbstractAsyncContextManager[None]:
+        """Let other processes know what they have to, for as long as the context lasts."""
+        return nullcontext()
+
+
+class SharedMetrics(Metrics):
+    """The figures of all processes that count in one directory, told by whichever is asked.
+
+    This is prometheus_client's multiprocess mode: every value lives in a mapped file of its
+    process, and a scrape sums the files.  They are named by the worker's number, not by a process
+    id: whoever takes a dead worker's place counts on from where it stopped.  What the memo is
+    asked for in a single process is published here instead, every second.
+    """
+
+    def __init__(self, memo: MemoUsage, directory: Path, number: int) -> None:
+        """Count as ``number``.  The library's two switches are global: one instance a process."""
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+        values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+        self._told = CollectorRegistry()
+        self._told.register(_Together(memo, directory))
+        self._memo = _PublishedMemo(memo)
+        self._begin(None)
+
+    def exposition(self) -> bytes:
+        """Return the figures of all processes in Prometheus' text format, CONTENT_TYPE."""
+        self._memo.publish()
+        return super().exposition()
+
+    @asynccontextmanager
+    async def published(self) -> AsyncIterator[None]:
+        """Publish the memo's figures time and again, and a last time at the end."""
+        publishing = asyncio.create_task(self._publish_on())
+        yield
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await asyncio.to_thread(self._memo.publish)
+
+    async def _publish_on(self) -> None:
+        while True:
+            await asyncio.to_thread(self._memo.publish)  # it reads a file
+            await asyncio.sleep(_PUBLISH_S)
+
+
+class _PublishedMemo:
+    """The memo's figures as values that others can read."""
+
+    def __init__(self, usage: MemoUsage) -> None:
+        self._usage = usage
+        self._before: dict[tuple[str, str], int] = {}
+        self._publishing = Lock()
+        self._lookups = Counter(
+            "laconic_memo_lookups", "Look-ups in the memo.", ("where", "outcome"), registry=None
+        )
+        self._entries = _sum_of_the_living("laconic_memo_entries", "Texts remembered.")
+        self._size = _sum_of_the_living("laconic_memo_bytes", "Bytes remembered.")
+
+    def publish(self) -> None:
+        """Bring the values up to date; any thread may."""
+        with self._publishing:
+            for where, used in self._usage().items():
+                for outcome, found in (("hit", used.hits), ("miss", used.misses)):
+                    new = found - self._before.get((where, outcome), 0)
+                    self._lookups.labels(where, outcome).inc(new)
+                    self._before[where, outcome] = found
+                if where != _ONE_FILE:
+                    self._entries.labels(where).set(used.entries)
+                    self._size.labels(where).set(used.size)
+
+
+def _sum_of_the_living(name: str, text: str) -> Gauge:
+    return Gauge(name, text, ("where",), registry=None, multiprocess_mode="livesum")
+
+
+class _Together(Collector):
+    """All processes' figures, and what is true of all of them at once."""
+
+    def __init__(self, usage: MemoUsage, directory: Path) -> None:
+        self._usage = usage
+        self._files = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the sums; the size of the memo's file as this process sees it."""
+        file = self._usage().get(_ONE_FILE)
+        sizes = {} if file is None else _sizes(file)
+        for metric in self._files.collect():  # type: ignore[no-untyped-call]
+            if metric.name in sizes:
+                metric.add_sample(metric.name, {"where": _ONE_FILE}, sizes[metric.name])
+            yield metric
+
+
+def _sizes(used: Usage) -> dict[str, int]:
+    return {"laconic_memo_entries": used.entries, "laconic_memo_bytes": used.size}
 
 
 class _Memo(Collector):
