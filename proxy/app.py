@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
+from proxy.compress.request import Memory
+from proxy.compress.result import TurnResult
 from proxy.engine import Engine as ModelEngine
 from proxy.errors import PolicyError
 from proxy.gateway import (
@@ -40,7 +42,7 @@ from proxy.gateway import (
 )
 from proxy.gateway.metrics import CONTENT_TYPE
 from proxy.ledger import LogSink, Sink, SqliteSink
-from proxy.memo import DiskMemo, DiskShelf, TurnMemo, Usage, VectorMemo
+from proxy.memo import DiskMemo, DiskShelf, SharedTurns, TurnMemo, Usage, VectorMemo
 from proxy.policy import PolicyStore, layered, load_policies, read_policy_dir
 from proxy.scorers import Models, load_models
 from proxy.settings import LogFormat, Settings
@@ -53,6 +55,8 @@ UPSTREAM: Final = web.AppKey("upstream", Upstream)
 DRAIN_S: Final = 30.0  # a stream that is longer than this is cut off by a stop
 _POLL_S = 1.0  # between looks at the policy files
 _BACKLOG = 1024
+_MARKS: Final = "turns.sqlite3"  # which turns pass verbatim for good, whichever worker is asked
+_MARKS_BYTES: Final = 64 * 2**20
 _LONGEST_MESSAGE = 200
 
 
@@ -61,7 +65,7 @@ class Worker:
     """What makes a process one of several that share a port (:mod:`proxy.workers`)."""
 
     number: int  # from 1; whoever takes a dead one's place has its number
-    metrics: Path  # a directory where each counts, for all to tell
+    shared: Path  # a directory for what they have in common for as long as any of them lives
     lifeline: int  # a pipe: at its end this process shall end; bytes mean a reload
 
 
@@ -248,7 +252,8 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
     disk = open_disk_memo(settings)
     memo = VectorMemo(settings.memo_bytes, shelf=None if disk is None else DiskShelf(disk))
     engine = build_engine(settings, memo)
-    method = Cascade(TurnMemo(), lambda: engine.revision, TurnMemo())
+    marks = None if worker is None else _disk_memo(worker.shared / _MARKS, _MARKS_BYTES)
+    method = Cascade(turns_behind(marks), lambda: engine.revision, TurnMemo())
     metrics = build_metrics(partial(memo_usage, memo, disk), worker)
     app = build_app(settings, policies, method=method, engine=engine, sinks=sinks, metrics=metrics)
     runner = build_runner(app, settings)
@@ -262,7 +267,7 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
         log.info("stopping", drain_s=DRAIN_S)
     finally:
         await runner.cleanup()
-        await asyncio.to_thread(_close_all, engine, sinks, disk)
+        await asyncio.to_thread(_close_all, engine, *sinks, *filter(None, (disk, marks)))
 
 
 def run(settings: Settings, worker: Worker | None = None) -> None:
@@ -322,16 +327,26 @@ def open_disk_memo(settings: Settings) -> DiskMemo | None:
     """
     if settings.memo_path is None:
         return None
+    return _disk_memo(settings.memo_path, settings.memo_disk_bytes)
+
+
+def _disk_memo(path: Path, limit_bytes: int) -> DiskMemo | None:
     log = structlog.get_logger("laconic")
 
     def warn(text: str) -> None:
         log.warning("memo", detail=text)
 
     try:
-        return DiskMemo(settings.memo_path, settings.memo_disk_bytes, warn=warn)
+        return DiskMemo(path, limit_bytes, warn=warn)
     except PolicyError as error:
         log.warning("memo-unusable", error=str(error))
         return None
+
+
+def turns_behind(marks: DiskMemo | None) -> Memory:
+    """Make the memory of turns, which workers share as far as they have to."""
+    memory: TurnMemo[TurnResult] = TurnMemo()
+    return memory if marks is None else SharedTurns(memory, marks)
 
 
 def memo_usage(memo: VectorMemo, disk: DiskMemo | None) -> Mapping[str, Usage]:
@@ -341,7 +356,7 @@ def memo_usage(memo: VectorMemo, disk: DiskMemo | None) -> Mapping[str, Usage]:
 
 def build_metrics(memo: MemoUsage, worker: Worker | None) -> Metrics:
     """Make the figures, which workers keep together."""
-    return Metrics(memo) if worker is None else SharedMetrics(memo, worker.metrics, worker.number)
+    return Metrics(memo) if worker is None else SharedMetrics(memo, worker.shared, worker.number)
 
 
 def build_engine(settings: Settings, memo: VectorMemo) -> ModelEngine:
@@ -367,12 +382,9 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _close_all(engine: ModelEngine, sinks: Sequence[Sink], disk: DiskMemo | None) -> None:
-    engine.close()
-    for sink in sinks:
-        sink.close()
-    if disk is not None:
-        disk.close()
+def _close_all(*opened: ModelEngine | Sink | DiskMemo) -> None:
+    for one in opened:
+        one.close()
 
 
 async def _until_stopped(

@@ -4,9 +4,10 @@ Theory of operation.  The supervisor serves nothing.  It holds the port with a s
 listen, so that the number is taken and stays the same, and starts N processes, each of which is
 ``proxy.app.serve`` with a listening socket of its own on that port (SO_REUSEPORT: the kernel
 spreads new connections over those that listen).  They are started, not forked: no thread, lock or
-model is inherited.  What they share lies in files: the weights (mapped), the memo, the ledger, and
-the counters behind ``/metrics``.  The supervisor opens memo and ledger once before there is
-anybody to race with, so that what is new or out of date is made once.
+model is inherited.  What they share lies in files: the weights (mapped), the memo and the ledger;
+and, in a directory that goes when the supervisor does, the counters behind ``/metrics`` and which
+turns pass verbatim for good.  The supervisor opens memo and ledger once before there is anybody to
+race with, so that what is new or out of date is made once.
 
 Each worker has a lifeline, the pipe that is its stdin.  The settings come in on it; whatever comes
 after them means that the policies shall be read again; and when it ends the worker drains and ends.
@@ -73,9 +74,9 @@ async def supervise(settings: Settings) -> None:
     with ExitStack() as held:
         port = held.enter_context(reserved(settings.host, settings.port, settings.workers))
         prepare(settings)
-        metrics = held.enter_context(TemporaryDirectory(prefix="laconic-metrics-"))
+        shared = held.enter_context(TemporaryDirectory(prefix="laconic-"))
         told = {"port": port, "threads": settings.threads or threads_each(settings.workers)}
-        await Supervisor(settings.model_copy(update=told), Path(metrics)).run()
+        await Supervisor(settings.model_copy(update=told), Path(shared)).run()
 
 
 def prepare(settings: Settings) -> None:
@@ -120,10 +121,10 @@ class Ended:
 class Supervisor:
     """Keeps the workers alive, and passes on what it is told."""
 
-    def __init__(self, settings: Settings, metrics: Path) -> None:
-        """Start nothing yet; ``settings`` are the workers' own, ``metrics`` where they count."""
+    def __init__(self, settings: Settings, shared: Path) -> None:
+        """Start nothing yet; ``settings`` are the workers' own, ``shared`` is their directory."""
         self._settings = settings
-        self._metrics = metrics
+        self._shared = shared
         self._alive: dict[int, Process] = {}
         self._stopping = asyncio.Event()
         self._log = structlog.get_logger("laconic")
@@ -189,7 +190,7 @@ class Supervisor:
         begun_s = time.monotonic()
         try:
             worker = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "proxy.workers", str(number), str(self._metrics)),
+                *(sys.executable, "-m", "proxy.workers", str(number), str(self._shared)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
@@ -206,7 +207,7 @@ class Supervisor:
         code = await worker.wait()
         del self._alive[number]
         _cut(worker)
-        mark_process_dead(number, str(self._metrics))  # type: ignore[no-untyped-call]
+        mark_process_dead(number, str(self._shared))  # type: ignore[no-untyped-call]
         why = said.decode().strip() if code == _WRONG else None
         return Ended(code, why, time.monotonic() - begun_s)
 
@@ -289,14 +290,14 @@ def _socket(family: int) -> socket.socket:
 # -- a worker, seen from inside --------------------------------------------------------------------
 
 
-def work(number: int, metrics: Path) -> int:
+def work(number: int, shared: Path) -> int:
     """Serve as one of several; the settings are a line on stdin.  Returns the exit code."""
     line = sys.stdin.buffer.readline()
     if not line.endswith(b"\n"):
         return 0  # the supervisor has gone already
     settings = Settings.model_validate_json(line)
     try:
-        app.run(settings, app.Worker(number, metrics, sys.stdin.fileno()))
+        app.run(settings, app.Worker(number, shared, sys.stdin.fileno()))
     except PolicyError as error:
         sys.stdout.write(str(error))
         return _WRONG

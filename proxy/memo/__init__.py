@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from proxy.memo.disk import DiskMemo
 from proxy.memo.lru import Lru, Usage
+from proxy.memo.shared_turns import SharedTurns
 from proxy.memo.shelf import DiskShelf
 from proxy.memo.turns import TurnMemo
 from proxy.memo.vectors import VectorMemo
 
-__all__ = ["DiskMemo", "DiskShelf", "Lru", "TurnMemo", "Usage", "VectorMemo"]
+__all__ = ["DiskMemo", "DiskShelf", "Lru", "SharedTurns", "TurnMemo", "Usage", "VectorMemo"]
