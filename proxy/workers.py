@@ -17,7 +17,7 @@ whole group (Ctrl-C) reaches the supervisor alone.
 
     SIGTERM, SIGINT    every worker drains; again: none is waited for
     SIGHUP             every worker reads the policies again
-    SIGTERM to one     it drains and is replaced
+    SIGTERM to one     it drains, and is replaced
 
 A worker that dies is replaced, sooner or later according to how often that happened.  One that
 says, the first time it starts, that the configuration is wrong ends everything with its message;
@@ -98,12 +98,12 @@ def threads_each(workers: int) -> int:
 
 
 def pause_s(deaths: int) -> float:
-    """Return how long to wait after so many early deaths in a row.
+    """Return how long to wait after so many deaths, each soon after the one before.
 
-    >>> [pause_s(deaths) for deaths in (0, 1, 2, 7)]
-    [0.0, 0.5, 1.0, 30.0]
+    >>> [pause_s(deaths) for deaths in (1, 2, 3, 7, 700)]
+    [0.5, 1.0, 2.0, 30.0, 30.0]
     """
-    return min(_LONGEST_PAUSE_S, 2.0 ** (deaths - 2)) if deaths else 0.0
+    return float(min(_LONGEST_PAUSE_S, 2.0 ** min(deaths - 2, 10)))
 
 
 # -- the workers, seen from outside ----------------------------------------------------------------
@@ -182,7 +182,7 @@ class Supervisor:
             if ended.code == _WRONG and not known_good:
                 raise PolicyError(ended.why or "")
             known_good = True
-            deaths = 0 if ended.code == 0 or ended.lived_s > _SOUND_S else deaths + 1
+            deaths = 1 if ended.lived_s > _SOUND_S else deaths + 1
             await self._mourn(number, ended, pause_s(deaths))
 
     async def _life(self, number: int) -> Ended:

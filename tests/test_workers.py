@@ -223,7 +223,8 @@ async def test_no_request_fails_while_policies_are_reloaded_nor_at_the_stop(tmp_
     """Two workers under load: five reloads, then a stop while both have streams in flight."""
     (tmp_path / "policies").mkdir()
     file = tmp_path / "policies" / "mine.yaml"
-    file.write_text("components: {context: {rate: 0.5}}\n")
+    mine = "deadline_s: 600\ncomponents: {{context: {{rate: 0.{}}}}}\n".format  # none is late
+    file.write_text(mine(9))
     gate, enough, statuses = Gate(), asyncio.Event(), []
 
     async def caller(url, *, keeps):
@@ -247,7 +248,8 @@ async def test_no_request_fails_while_policies_are_reloaded_nor_at_the_stop(tmp_
         await started.logged("ready", 2)
         callers = [asyncio.create_task(caller(url, keeps=n % 2)) for n in range(6)]
         for number in range(1, 6):
-            file.write_text(f"components: {{context: {{rate: 0.{number}}}}}\n")
+            (tmp_path / "next").write_text(mine(number))
+            (tmp_path / "next").replace(file)
             started.process.send_signal(signal.SIGHUP)
             loaded = await started.logged("policies-loaded", 2 * number)
             await started.logged("exchange", len(statuses) + 10)

@@ -128,10 +128,12 @@ class SharedMetrics(Metrics):
     async def published(self) -> AsyncIterator[None]:
         """Publish the memo's figures time and again, and a last time at the end."""
         publishing = asyncio.create_task(self._publish_on())
-        yield
-        publishing.cancel()
-        await asyncio.gather(publishing, return_exceptions=True)
-        await asyncio.to_thread(self._memo.publish)
+        try:
+            yield
+        finally:
+            publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
+            await asyncio.to_thread(self._memo.publish)
 
     async def _publish_on(self) -> None:
         while True:
