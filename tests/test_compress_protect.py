@@ -1,9 +1,11 @@
+import re
+
 import pytest
 from driving import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.compress.protect import Protection, protected_spans
+from proxy.compress.protect import PATTERNS, Protection, protected_spans
 from proxy.types import Span
 
 
@@ -53,3 +55,20 @@ def test_the_look_up_agrees_with_its_slow_twin(edges, position):
     spans = [Span(a, b) for a, b in zip(edges[::2], edges[1::2], strict=False)]
     expected = any(span.start < position < span.end for span in spans)
     assert Protection(spans).cuts(position) is expected
+
+
+MIXED = st.lists(
+    st.sampled_from(
+        [*'a14-/@.`"“”«»「」[]<>é \n', "://", ":\\", "```", "123e4567-", "-e89b-", "426614174000"]
+    ),
+    max_size=25,
+).map("".join)
+
+
+@examples(300)
+@given(MIXED)
+def test_what_is_not_searched_for_is_not_there(text):
+    """A text is searched only for what it has a sign of: that finds what a full search does."""
+    everything = re.compile("|".join(pattern for _, pattern in PATTERNS), re.DOTALL)
+    found = [match.group().rstrip(" \n.,;:!?") for match in everything.finditer(text)]
+    assert [span.of(text).rstrip(" \n.,;:!?") for span in protected_spans(text)] == found

@@ -9,26 +9,34 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable
+from functools import cache
 
 from proxy.types import Span
 
-_PATTERNS = (
-    r"```.*?(?:```|\Z)",  # fenced code
-    r"`[^`\n]{1,400}`",  # inline code
-    r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s<>\"']+",  # URLs
-    r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+",  # e-mail
-    r"(?<![\w.])(?:~|\.{1,2})?/[\w.-]+(?:/[\w.-]+)+/?",  # POSIX paths
-    r"\b[A-Za-z]:\\[^\s\"'<>|]+",  # Windows paths
-    r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b",  # UUID
-    r"[<{\[][A-Za-z/!][^<>{}\[\]\n]{0,200}[>}\]]",  # tags, placeholders
-    r"\[\d{1,4}(?:[-,] ?\d{1,4})*\]",  # citations
-    r"(?:[$€£¥₹] ?)?\d(?:[\d.,:/]*\d)?(?: ?(?:%|[^\W\d_]{1,12}\b))?",  # numbers, dates, with a unit
-    r"“[^“”\n]{1,300}”",
-    r"«[^«»\n]{1,300}»",
-    r"「[^「」\n]{1,300}」",
-    r"(?<!\w)\"[^\"\n]{1,300}\"(?!\w)",  # quotations
+PATTERNS = (
+    ("```", r"```.*?(?:```|\Z)"),  # fenced code
+    ("`", r"`[^`\n]{1,400}`"),  # inline code
+    ("://", r"\b[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s<>\"']+"),  # URLs
+    ("@", r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"),  # e-mail
+    ("/", r"(?<![\w.])(?:~|\.{1,2})?/[\w.-]+(?:/[\w.-]+)+/?"),  # POSIX paths
+    (r":\\", r"\b[A-Za-z]:\\[^\s\"'<>|]+"),  # Windows paths
+    ("-[0-9a-fA-F]{4}-", r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b"),  # UUID
+    (r"[<{\[]", r"[<{\[][A-Za-z/!][^<>{}\[\]\n]{0,200}[>}\]]"),  # tags, placeholders
+    (r"\[", r"\[\d{1,4}(?:[-,] ?\d{1,4})*\]"),  # citations
+    # numbers, dates, with a unit
+    (r"\d", r"(?:[$€£¥₹] ?)?\d(?:[\d.,:/]*\d)?(?: ?(?:%|[^\W\d_]{1,12}\b))?"),
+    ("“", r"“[^“”\n]{1,300}”"),
+    ("«", r"«[^«»\n]{1,300}»"),
+    ("「", r"「[^「」\n]{1,300}」"),
+    ('"', r"(?<!\w)\"[^\"\n]{1,300}\"(?!\w)"),  # quotations
 )
-_PROTECTED = re.compile("|".join(_PATTERNS), re.DOTALL)
+"""What every match holds, and what it is.  A text without the one is not searched for the other."""
+_SIGNS = tuple(re.compile(sign) for sign, _ in PATTERNS)
+
+
+@cache
+def _searched(numbers: tuple[int, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(PATTERNS[number][1] for number in numbers), re.DOTALL)
 
 
 def protected_spans(text: str) -> tuple[Span, ...]:
@@ -38,7 +46,9 @@ def protected_spans(text: str) -> tuple[Span, ...]:
     >>> [span.of(text) for span in protected_spans(text)]
     ['https://a.b/c', '3.5 kg']
     """
-    return tuple(_trimmed(text, m.start(), m.end()) for m in _PROTECTED.finditer(text))
+    signs = tuple(number for number, sign in enumerate(_SIGNS) if sign.search(text))
+    found = _searched(signs).finditer(text) if signs else ()
+    return tuple(_trimmed(text, match.start(), match.end()) for match in found)
 
 
 def _trimmed(text: str, start: int, end: int) -> Span:
