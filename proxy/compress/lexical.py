@@ -9,7 +9,6 @@ costs what they occur, not what the text is long.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -33,46 +32,70 @@ Ints: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
-    """An index of at most ``UNITS_OF_A_PART`` units: where each word and each gram occurs.
+class Table:
+    """How often each unit, or each document, has each of some terms, and how long it is."""
 
-    ``words`` gives the unit of every occurrence of a word.  ``grams`` is sorted and holds
-    ``gram * n_units + unit``, where a gram of two or three characters is a number to the base of
-    the ``alphabet``: the digit of a character is its place there, from 1.
-    """
+    counts: Floats  # (n, n_terms)
+    lengths: Floats  # (n,)
 
-    words: Mapping[str, Sequence[int]] = field(repr=False)
-    word_lengths: Floats  # (n,) words of each unit
-    grams: Ints = field(repr=False)  # (n_grams,)
-    gram_lengths: Floats  # (n,) two-character grams of each unit
-    alphabet: Ints = field(repr=False)  # (n_characters,) code points, ascending
+    def of_documents(self, sizes: Sequence[int]) -> Table:
+        """Add up the units of each document: ``sizes`` consecutive ones."""
+        document = np.repeat(np.arange(len(sizes)), sizes)
+        counts = np.zeros((len(sizes), self.counts.shape[1]))
+        np.add.at(counts, document, self.counts)
+        lengths = np.bincount(document, self.lengths, len(sizes)).astype(np.float64)
+        return Table(counts, lengths)
 
-    @property
-    def units(self) -> int:
-        """How many units it is of."""
-        return len(self.word_lengths)
+    def scores(self) -> Floats:
+        """Return BM25 (n,).  The idf is over these rows alone: law 5."""
+        n = len(self.lengths)
+        if self.counts.shape[1] == 0 or self.lengths.sum() == 0:
+            return np.zeros(n)
+        having = (self.counts > 0).sum(axis=0)
+        idf = np.log1p((n - having + 0.5) / (having + 0.5))
+        norm = K1 * (1 - B + B * self.lengths / self.lengths.mean())[:, None]
+        scored = idf * self.counts * (K1 + 1) / (self.counts + norm)
+        return np.asarray(scored.sum(axis=1))
 
-    def count_words(self, asked: Sequence[str]) -> Floats:
-        """Return how often each unit has each word: (n, len(asked))."""
-        rows = [self.words.get(word, ()) for word in asked]
-        columns = np.repeat(np.arange(len(asked)), [len(row) for row in rows])
-        cells = np.array([*chain(*rows)], dtype=np.int64) * len(asked) + columns
-        return _table(cells, self.units, len(asked))
 
-    def count_grams(self, asked: Ints) -> Floats:
-        """Return how often each unit has each gram: (n, m), from their code points (m, 3)."""
-        n, m = self.units, len(asked)
-        wanted = self._numbers(asked)
-        first = np.searchsorted(self.grams, wanted * n)
-        found = np.searchsorted(self.grams, (wanted + 1) * n) - first
-        found[wanted == 0] = 0
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Where numbered terms, from 1, occur: ``entries`` are ``term * n_units + unit``, sorted."""
+
+    entries: Ints = field(repr=False)  # (n_occurrences,)
+    lengths: Floats  # (n_units,)
+
+    def count(self, terms: Ints) -> Table:
+        """Count terms (m,) in each unit; 0 is a term that is nowhere."""
+        n, m = len(self.lengths), len(terms)
+        first = np.searchsorted(self.entries, terms * n)
+        found = np.searchsorted(self.entries, (terms + 1) * n) - first
         ends = np.cumsum(found)
         places = np.arange(found.sum()) + np.repeat(first - (ends - found), found)
-        cells = (self.grams[places] % n) * m + np.repeat(np.arange(m), found)
-        return _table(cells, n, m)
+        cells = (self.entries[places] % n) * m + np.repeat(np.arange(m), found)
+        counts = np.bincount(cells, minlength=n * m).astype(np.float64)
+        return Table(counts.reshape(n, m), self.lengths)
 
-    def _numbers(self, asked: Ints) -> Ints:
-        """Return grams as numbers (m,), 0 where a character of one is nowhere in the units."""
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The words and the character grams of at most ``UNITS_OF_A_PART`` units.
+
+    A word's number is its place in ``vocabulary``; that of a gram, of two or three characters, is
+    written to the base of ``alphabet``, where each character's place, from 1, is its digit.
+    """
+
+    words: Index
+    grams: Index
+    vocabulary: Mapping[str, int] = field(repr=False)
+    alphabet: Ints = field(repr=False)  # (n_characters,) code points, ascending
+
+    def count_words(self, asked: Sequence[str]) -> Table:
+        """Count words in each unit."""
+        return self.words.count(np.array([self.vocabulary.get(w, 0) for w in asked], np.int64))
+
+    def count_grams(self, asked: Ints) -> Table:
+        """Count grams in each unit, from their code points (m, 3)."""
         base, known = len(self.alphabet) + 1, np.append(self.alphabet, -1)
         digits = np.searchsorted(self.alphabet, asked)
         digits = np.where(known[digits] == asked, digits + 1, 0)
@@ -80,7 +103,7 @@ class Terms:
         numbers = first * base + second
         numbers = np.where(asked[:, 2] == 0, numbers, numbers * base + third)
         absent = (first == 0) | (second == 0) | ((third == 0) & (asked[:, 2] != 0))
-        return np.where(absent, 0, numbers)
+        return self.grams.count(np.where(absent, 0, numbers))
 
 
 def read_terms(units: Sequence[str]) -> tuple[Terms, ...]:
@@ -91,37 +114,18 @@ def read_terms(units: Sequence[str]) -> tuple[Terms, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How often units, or documents of them, have the terms of a question."""
+    """How often units, or documents of them, have the words and grams of a question."""
 
-    words: Floats  # (n, n_words)
-    word_lengths: Floats  # (n,)
-    grams: Floats  # (n, n_grams)
-    gram_lengths: Floats  # (n,)
+    words: Table
+    grams: Table
 
     def of_documents(self, sizes: Sequence[int]) -> Counts:
         """Add up the units of each document: ``sizes`` consecutive ones."""
-        document = np.repeat(np.arange(len(sizes)), sizes)
-
-        def summed(rows: Floats) -> Floats:
-            total = np.zeros((len(sizes), *rows.shape[1:]))
-            np.add.at(total, document, rows)
-            return total
-
-        return Counts(
-            summed(self.words),
-            summed(self.word_lengths),
-            summed(self.grams),
-            summed(self.gram_lengths),
-        )
+        return Counts(self.words.of_documents(sizes), self.grams.of_documents(sizes))
 
     def scores(self) -> Floats:
-        """Return BM25 (n,), not negative; zeros where no term is shared.
-
-        The idf is over these rows alone, so that a turn's scores depend on that turn (law 5).
-        """
-        return _score(self.words, self.word_lengths) + GRAM_SHARE * _score(
-            self.grams, self.gram_lengths
-        )
+        """Return BM25 (n,), not negative; zeros where no term is shared."""
+        return self.words.scores() + GRAM_SHARE * self.grams.scores()
 
 
 def count_terms(question: str, parts: Sequence[Terms]) -> Counts:
@@ -129,10 +133,8 @@ def count_terms(question: str, parts: Sequence[Terms]) -> Counts:
     words = sorted(set(_words(question)))
     grams = _asked_grams(words)
     return Counts(
-        np.concatenate([np.zeros((0, len(words))), *(part.count_words(words) for part in parts)]),
-        np.concatenate([np.zeros(0), *(part.word_lengths for part in parts)]),
-        np.concatenate([np.zeros((0, len(grams))), *(part.count_grams(grams) for part in parts)]),
-        np.concatenate([np.zeros(0), *(part.gram_lengths for part in parts)]),
+        _joined([part.count_words(words) for part in parts], len(words)),
+        _joined([part.count_grams(grams) for part in parts], len(grams)),
     )
 
 
@@ -145,21 +147,10 @@ def bm25(question: str, units: Sequence[str]) -> Floats:
     return count_terms(question, read_terms(units)).scores()
 
 
-def _score(counts: Floats, lengths: Floats) -> Floats:
-    """BM25 from counts (n, n_terms) and lengths (n,)."""
-    n = counts.shape[0]
-    if counts.shape[1] == 0 or lengths.sum() == 0:
-        return np.zeros(n)
-    having = (counts > 0).sum(axis=0)
-    idf = np.log1p((n - having + 0.5) / (having + 0.5))
-    norm = K1 * (1 - B + B * lengths / lengths.mean())[:, None]
-    return np.asarray((idf * counts * (K1 + 1) / (counts + norm)).sum(axis=1))
-
-
-def _table(cells: Ints, rows: int, columns: int) -> Floats:
-    """Count how often each cell of a table is named."""
-    counts = np.bincount(cells, minlength=rows * columns)
-    return counts.astype(np.float64).reshape(rows, columns)
+def _joined(parts: Sequence[Table], terms: int) -> Table:
+    """Put tables of the same terms one below the other."""
+    counts = np.concatenate([np.zeros((0, terms)), *(part.counts for part in parts)])
+    return Table(counts, np.concatenate([np.zeros(0), *(part.lengths for part in parts)]))
 
 
 def _words(text: str) -> list[str]:
@@ -175,31 +166,35 @@ def _asked_grams(words: Sequence[str]) -> Ints:
 
 
 def _part(units: Sequence[str]) -> Terms:
-    index: dict[str, list[int]] = defaultdict(list)
-    lengths = np.zeros(len(units))
-    lines: list[str] = []
-    for row, unit in enumerate(units):
-        words = _words(unit)
-        lengths[row] = len(words)
-        lines.append(" ".join(words))
-        for word in words:
-            index[word].append(row)
-    return Terms(dict(index), lengths, *_grams(lines))
+    read = [_words(unit) for unit in units]
+    words, vocabulary = _index_words(read)
+    grams, alphabet = _index_grams([" ".join(found) for found in read])
+    return Terms(words, grams, vocabulary, alphabet)
 
 
-def _grams(lines: Sequence[str]) -> tuple[Ints, Floats, Ints]:
-    """Index the grams of lines of words: those of two and three characters without a blank."""
+def _index_words(read: Sequence[Sequence[str]]) -> tuple[Index, dict[str, int]]:
+    vocabulary: dict[str, int] = {}
+    numbers = [vocabulary.setdefault(word, len(vocabulary) + 1) for word in chain(*read)]
+    lengths = [len(words) for words in read]
+    entries = np.array(numbers, dtype=np.int64) * len(read) + np.repeat(
+        np.arange(len(read)), lengths
+    )
+    return Index(np.sort(entries), np.array(lengths, dtype=np.float64)), vocabulary
+
+
+def _index_grams(lines: Sequence[str]) -> tuple[Index, Ints]:
+    """Index lines of words by their grams: two or three characters without a blank."""
     joined = "\x00".join(lines) + "\x00"
     codes = np.frombuffer(joined.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
     rows = np.cumsum(codes == 0) - (codes == 0)
-    found = np.zeros(int(codes.max()) + 1, dtype=np.int64)
+    found = np.zeros(max(int(codes.max()), ord(" ")) + 1, dtype=np.int64)
     found[codes] = 1
-    found[[0, ord(" ")] if len(found) > ord(" ") else [0]] = 0
+    found[[0, ord(" ")]] = 0
     digits, base = (found * np.cumsum(found))[codes], int(found.sum()) + 1
     two = (digits[:-1] > 0) & (digits[1:] > 0)
     three = two[:-1] & (digits[2:] > 0)
     pairs = digits[:-1] * base + digits[1:]
     twos = pairs[two] * len(lines) + rows[:-1][two]
     threes = (pairs[:-1][three] * base + digits[2:][three]) * len(lines) + rows[:-2][three]
-    gram_lengths = np.bincount(rows[:-1][two], minlength=len(lines)).astype(np.float64)
-    return np.sort(np.concatenate([twos, threes])), gram_lengths, np.flatnonzero(found)
+    lengths = np.bincount(rows[:-1][two], minlength=len(lines)).astype(np.float64)
+    return Index(np.sort(np.concatenate([twos, threes])), lengths), np.flatnonzero(found)
