@@ -1,7 +1,7 @@
 """Entries in SQLite, written by a thread of their own.
 
-``write`` puts the entry into a bounded queue and returns.  The writer takes what has gathered and
-commits it in one transaction: a busy proxy commits large batches, an idle one commits at once.
+``write`` hands the entry in and returns (:mod:`proxy.batches`).  The writer commits what has
+gathered in one transaction: a busy proxy commits large batches, an idle one soon.
 In WAL mode with ``synchronous=NORMAL`` a committed row survives the death of the process by any
 signal, and the file is never left half-written; a power cut may take the last commits.
 
@@ -12,10 +12,7 @@ are counted in ``lost`` and one warning is logged per failure.
 from __future__ import annotations
 
 import os
-import queue
 import sqlite3
-import threading
-import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +20,7 @@ from typing import Any, Final
 
 import structlog
 
+from proxy.batches import Batches
 from proxy.errors import PolicyError
 from proxy.ledger.entry import LedgerEntry
 from proxy.types import Component
@@ -80,9 +78,7 @@ MIGRATIONS: Final = (
 )
 """Each brings the database from one version to the next; written once, never edited."""
 
-_BATCH: Final = 500
 _TRIES: Final = 100  # at the one switch to WAL in a file's life
-_STOP: Final = None
 
 
 def columns(entry: LedgerEntry) -> dict[str, Any]:
@@ -159,7 +155,7 @@ def _migrate(database: sqlite3.Connection, path: Path) -> None:
 class SqliteSink:
     """Writes entries to a SQLite file, off the event loop."""
 
-    def __init__(self, path: Path, *, capacity: int = 10_000, linger_s: float = 0.05) -> None:
+    def __init__(self, path: Path, *, capacity: int = 10_000, linger_s: float = 0.01) -> None:
         """Open the database and start the writer.
 
         ``capacity`` entries may wait; a batch gathers for at most ``linger_s``.  Raises
@@ -167,60 +163,27 @@ class SqliteSink:
         """
         self.path = path
         self.lost = 0
-        self._linger_s = linger_s
         self._log = structlog.get_logger("laconic")
         self._database = open_database(path)
-        self._queue: queue.Queue[LedgerEntry | threading.Event | None] = queue.Queue(capacity)
-        self._writer = threading.Thread(target=self._run, name="laconic-ledger", daemon=True)
-        self._writer.start()
+        self._batches: Batches[LedgerEntry] = Batches(
+            self._commit, name="laconic-ledger", capacity=capacity, linger_s=linger_s
+        )
 
     def write(self, entry: LedgerEntry) -> None:
-        """Queue the entry; where the queue is full it is lost and counted."""
-        try:
-            self._queue.put_nowait(entry)
-        except queue.Full:
+        """Hand the entry in; where too many wait it is lost and counted."""
+        if not self._batches.put(entry):
             self._lose(1, "queue-full")
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until what was written so far is committed; say whether that happened in time."""
-        done = threading.Event()
-        try:
-            self._queue.put(done, timeout=timeout_s)
-        except queue.Full:
-            return False
-        return done.wait(timeout_s)
+        return self._batches.flush(timeout_s)
 
     def close(self) -> None:
         """Commit what was written and close the database.  Safe to call twice."""
-        if self._writer.is_alive():
-            self._queue.put(_STOP)
-            self._writer.join()
+        self._batches.close()
         self._database.close()
 
-    def _run(self) -> None:
-        running = True
-        while running:
-            batch = self._gather()
-            running = _STOP not in batch
-            self._commit([item for item in batch if isinstance(item, LedgerEntry)])
-            for item in batch:
-                if isinstance(item, threading.Event):
-                    item.set()
-
-    def _gather(self) -> list[LedgerEntry | threading.Event | None]:
-        """Wait for one item, then take what comes until the batch is full, late or flushed."""
-        batch = [self._queue.get()]
-        until = time.monotonic() + self._linger_s
-        while len(batch) < _BATCH and isinstance(batch[-1], LedgerEntry):
-            try:
-                batch.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
-            except queue.Empty:
-                break
-        return batch
-
     def _commit(self, entries: list[LedgerEntry]) -> None:
-        if not entries:
-            return
         try:
             insert(self._database, map(columns, entries))
         except sqlite3.Error as error:

@@ -14,7 +14,6 @@ file, readable by its owner alone as the vectors are (law 11): vectors leak text
 from __future__ import annotations
 
 import os
-import queue
 import secrets
 import sqlite3
 import threading
@@ -24,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from proxy.batches import Batches
 from proxy.errors import PolicyError
 from proxy.memo.lru import Usage
 
@@ -80,10 +80,13 @@ class DiskMemo:
         self._reading = threading.Lock()  # guards the reader, and the two counters
         self._hits = self._misses = 0
         self.secret: bytes = self._reader.execute("SELECT bytes FROM secret").fetchone()[0]
-        self._queue: queue.Queue[tuple[bytes, bytes | None] | threading.Event | None]
-        self._queue = queue.Queue(capacity)
-        self._thread = threading.Thread(target=self._run, name="laconic-memo", daemon=True)
-        self._thread.start()
+        self._batches: Batches[tuple[bytes, bytes | None]] = Batches(
+            self._commit,
+            name="laconic-memo",
+            capacity=capacity,
+            linger_s=_LINGER_S,
+            largest=_BATCH,
+        )
 
     def get(self, key: bytes) -> bytes | None:
         """Return what was put under ``key``, or None; an unreadable file has nothing."""
@@ -137,47 +140,20 @@ class DiskMemo:
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until what was put so far is committed; say whether that happened in time."""
-        done = threading.Event()
-        try:
-            self._queue.put(done, timeout=timeout_s)
-        except queue.Full:
-            return False
-        return done.wait(timeout_s)
+        return self._batches.flush(timeout_s)
 
     def close(self) -> None:
         """Commit what was put and close the file.  Safe to call twice."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        self._batches.close()
         self._writer.close()
         with self._reading:
             self._reader.close()
 
     def _enqueue(self, item: tuple[bytes, bytes | None]) -> None:
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
+        if not self._batches.put(item):
             self.dropped += item[1] is not None
 
-    def _run(self) -> None:
-        running = True
-        while running:
-            batch = [self._queue.get()]
-            until = time.monotonic() + _LINGER_S
-            while len(batch) < _BATCH and isinstance(batch[-1], tuple):
-                try:
-                    batch.append(self._queue.get(timeout=max(0.0, until - time.monotonic())))
-                except queue.Empty:
-                    break
-            running = None not in batch
-            self._commit([item for item in batch if isinstance(item, tuple)])
-            for item in batch:
-                if isinstance(item, threading.Event):
-                    item.set()
-
     def _commit(self, items: Sequence[tuple[bytes, bytes | None]]) -> None:
-        if not items:
-            return
         try:
             _write(self._writer, items, int(time.time()), self._limit)
         except sqlite3.Error as error:
