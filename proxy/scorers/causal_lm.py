@@ -212,8 +212,9 @@ class CausalLM:
 
     def tokenise(self, text: str) -> LmTokens:
         """Tokenise; nothing in a text is a special token, a lone surrogate is read as ``?``."""
-        found = self._tokenizer.encode(
-            text.encode("utf-8", "replace").decode(), add_special_tokens=False
+        # encode() would hold the interpreter's lock for as long as it takes: streams would wait.
+        (found,) = self._tokenizer.encode_batch(
+            [text.encode("utf-8", "replace").decode()], add_special_tokens=False
         )
         spans = np.array(found.offsets, dtype=np.int32).reshape(-1, 2)
         ids = np.array(found.ids, dtype=np.int64)

@@ -47,7 +47,8 @@ class EmbeddedEncoder(LateEncoder):
 
     def tokenise(self, text: str) -> Tokens:
         """Tokenise; ``[SEP]`` and its like in the text are the letters they are made of."""
-        found = self._tokenizer.encode(text, add_special_tokens=False)
+        # encode() would hold the interpreter's lock for as long as it takes: streams would wait.
+        (found,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
         starts = np.array(found.offsets, dtype=np.int64).reshape(-1, 2)[:, 0]
         return Tokens(np.array(found.ids, dtype=np.int64), starts)
 
