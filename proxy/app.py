@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -41,7 +42,7 @@ from proxy.gateway import (
     without_additions,
 )
 from proxy.gateway.metrics import CONTENT_TYPE
-from proxy.ledger import LogSink, Sink, SqliteSink
+from proxy.ledger import Clerk, LogSink, Sink, SqliteSink
 from proxy.memo import DiskMemo, DiskShelf, SharedTurns, TurnMemo, Usage, VectorMemo
 from proxy.policy import PolicyStore, layered, load_policies, read_policy_dir
 from proxy.scorers import Models, load_models
@@ -51,12 +52,14 @@ from proxy.upstream import HEADER_COUNT, Limits, Upstream, leads_to
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
+_CLERK: Final = web.AppKey("clerk", Clerk)
 
 DRAIN_S: Final = 30.0  # a stream that is longer than this is cut off by a stop
 _POLL_S = 1.0  # between looks at the policy files
 _BACKLOG = 1024
 _MARKS: Final = "turns.sqlite3"  # which turns pass verbatim for good, whichever worker is asked
 _MARKS_BYTES: Final = 64 * 2**20
+_SWITCH_S = 0.001  # a thread at work on a text lets the streams' thread in after this; Python: 5 ms
 _LONGEST_MESSAGE = 200
 
 
@@ -89,6 +92,7 @@ def build_app(
             settings.connect_timeout_s, settings.read_timeout_s, settings.max_header_bytes
         )
         compression = Compression(method, engine, limit_bytes=settings.max_body_bytes)
+        clerk = app[_CLERK] = Clerk((*sinks, metrics))
         async with Upstream(limits) as upstream, metrics.published():
             app[UPSTREAM] = upstream
             app[GATEWAY] = Gateway(
@@ -96,10 +100,11 @@ def build_app(
                 base=settings.upstream,
                 policies=policies,
                 compression=compression,
-                sinks=(*sinks, metrics),
+                clerk=clerk,
                 limit_bytes=settings.max_body_bytes,
             )
             yield
+            await asyncio.to_thread(clerk.close)
         compression.close()
 
     async def livez(_request: web.Request) -> web.Response:
@@ -112,8 +117,10 @@ def build_app(
             body["policies"] = f"the last good ones are in force; refused: {policies.error}"
         return web.json_response(body, status=503 if missing else 200)
 
-    async def exposition(_request: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+    async def exposition(request: web.Request) -> web.Response:
+        await asyncio.to_thread(request.app[_CLERK].flush)
+        body = await asyncio.to_thread(metrics.exposition)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     app = web.Application(middlewares=[_in_envelope])
     app.on_response_prepare.append(without_additions)
@@ -273,6 +280,7 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
 def run(settings: Settings, worker: Worker | None = None) -> None:
     """Configure logging and serve, on uvloop where it is installed."""
     configure_logging(settings, worker=None if worker is None else worker.number)
+    sys.setswitchinterval(_SWITCH_S)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve(settings, worker))
 
@@ -430,6 +438,8 @@ async def _load(engine: ModelEngine) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a model's library raises
         log.error("model-failed", type=type(error).__name__)  # noqa: TRY400 - no traceback: law 11
     else:
+        gc.collect()
+        gc.freeze()  # what is loaded stays: nothing in it is worth looking through again
         log.info("ready", model=engine.revision, tokens_per_s=round(engine.tokens_per_s))
 
 

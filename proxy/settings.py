@@ -35,7 +35,7 @@ from proxy.policy.schema import Name
 
 PREFIX: Final = "LACONIC_"
 
-OTHER_VARIABLES: Final = frozenset({"LACONIC_DATA"})
+OTHER_VARIABLES: Final = frozenset({"LACONIC_DATA", "LACONIC_PEERS"})
 """Variables of that prefix that are not settings: where the benchmarks find their data."""
 
 _SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)")

@@ -23,10 +23,11 @@ class Notebook:
     def __init__(self):
         self.entries = []
         self.came = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     def write(self, entry):
         self.entries.append(entry)
-        self.came.set()
+        self._loop.call_soon_threadsafe(self.came.set)
 
     def close(self):
         pass

@@ -599,6 +599,7 @@ def through_off():
         async def send(body):
             await wire.send(request_bytes("POST", CHAT, body, [JSON]))
             got = await read_message(wire, answers="POST")
+            await home.ledger.entry()
             return got.status, far.seen.pop().body, home.ledger.entries.pop().reason
 
         far, home, wire = runner.run(start())

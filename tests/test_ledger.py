@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import closing
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import structlog
 
 from proxy.errors import PolicyError
 from proxy.ledger import (
+    Clerk,
     Ended,
     Group,
     Ledger,
@@ -141,6 +143,59 @@ def test_log_sink_writes_one_line_with_every_field():
     with structlog.testing.capture_logs() as lines:
         LogSink().write(ENTRY)
     assert lines == [{"event": "exchange", "log_level": "info", **ENTRY.record()}]
+
+
+class Kept:
+    """A sink that keeps entries, or fails on those whose id says so."""
+
+    def __init__(self):
+        self.entries = []
+
+    def write(self, entry):
+        if entry.request_id == "bad":
+            raise ValueError("SECRET")
+        self.entries.append(entry)
+
+
+def test_a_clerk_makes_entries_elsewhere_and_hands_them_to_every_sink_in_order():
+    first, second = Kept(), Kept()
+    made_in = []
+
+    def make(number):
+        made_in.append(threading.current_thread())
+        return replace(ENTRY, request_id=str(number))
+
+    clerk = Clerk([first, second])
+    for number in range(20):
+        clerk.write(partial(make, number))
+    assert clerk.flush()
+    assert [entry.request_id for entry in first.entries] == [str(n) for n in range(20)]
+    assert second.entries == first.entries
+    assert threading.current_thread() not in made_in
+    clerk.close()
+
+
+def test_a_fault_in_one_entry_is_told_by_its_type_and_is_not_the_next_ones():
+    sink = Kept()
+    clerk = Clerk([sink])
+    with structlog.testing.capture_logs() as lines:
+        clerk.write(lambda: replace(ENTRY, request_id="bad"))
+        clerk.write(lambda: 1 / 0)
+        clerk.write(lambda: ENTRY)
+        clerk.close()
+    assert sink.entries == [ENTRY]
+    assert [(line["event"], line["type"]) for line in lines] == [
+        ("ledger-fault", "ValueError"),
+        ("ledger-fault", "ZeroDivisionError"),
+    ]
+
+
+def test_an_entry_that_comes_after_the_close_is_written_at_once():
+    sink = Kept()
+    clerk = Clerk([sink])
+    clerk.close()
+    clerk.write(lambda: ENTRY)
+    assert sink.entries == [ENTRY]
 
 
 def test_row_holds_what_the_entry_says(path):

@@ -167,6 +167,7 @@ def test_variables_that_are_not_ours_are_passed_over():
     environ = {
         "PATH": "/bin",
         "LACONIC_DATA": "/data",
+        "LACONIC_PEERS": "/peers",
         "LACONIC_SERVICE_HOST": "10.0.0.1",
         "LACONIC_SERVICE_PORT": "8790",
         "LACONIC_SERVICE_PORT_HTTP": "8790",

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from proxy.types import Address, Leaf, Message, Reason, Request, Span, ToolCall
-from proxy.wire import Unparsed, parse_chat
+from proxy.wire import Glimpse, Unparsed, glimpse_chat, parse_chat
 
 
 def leaf(raw, message, part, text):
@@ -280,3 +280,44 @@ def test_a_large_image_and_a_large_text():
     raw = json.dumps({"messages": [{"role": "user", "content": parts}]}).encode()
     [message] = parse_chat(raw).messages
     assert [(leaf.address, leaf.text == text) for leaf in message.leaves] == [(Address(0, 1), True)]
+
+
+# -- at a glimpse ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"messages":[]}',
+        b' {"stream":true,"messages":[{"role":"user","content":"hi"}],"model":"gpt-4o"} ',
+        b'{"model":"a","messages":[],"model":"b","stream":null,"n":1e400}',
+        '{"model":"größer","messages":[{}]}'.encode(),
+        b'{"model":null,"stream":false,"messages":[]}',
+    ],
+)
+def test_a_glimpse_sees_what_reading_finds(raw):
+    messages = raw.replace(b"[{}]", b"[]")
+    read = parse_chat(messages)
+    assert glimpse_chat(raw) == Glimpse(read.model, read.stream)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"messages":{}}',
+        b'{"messages":[NaN]}',
+        b'{"messages":[],"model":7}',
+        b'{"messages":[],"stream":1}',
+        b'{"messages":[],"model":"\\ud800"}',
+        b'{"messages":[],"model":"\xff"}',
+        '{"messages":[]}'.encode("utf-16"),
+        b'{"messages":[' + b"[" * 30_000 + b"]" * 30_000 + b"]}",
+        b'{"messages":[' + b"1" * 5_000 + b"]}",
+        b'{"messages":["' + b"a" * 65_536 + b'"]}',
+    ],
+)
+def test_what_takes_a_proper_reading_is_not_glimpsed_at(raw):
+    assert glimpse_chat(raw) is None

@@ -30,9 +30,17 @@ from proxy.errors import (
     ScorerFailed,
 )
 from proxy.gateway.ports import Engine, Method
-from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection, api_key_of
+from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection
 from proxy.types import Mode, Outcome, Reason, Request
-from proxy.wire import Unparsed, decode_body, leaves_of, parse_chat, splice
+from proxy.wire import (
+    Glimpse,
+    Unparsed,
+    decode_body,
+    glimpse_chat,
+    leaves_of,
+    parse_chat,
+    splice,
+)
 
 _MOST_DEADLINES = 10  # a request waits at most this often for as long as one turn may
 _INLINE_BYTES = 2 * 1024  # below, handing the work to a thread costs more than it saves
@@ -49,6 +57,7 @@ class Incoming:
     headers: Mapping[str, str] = field(repr=False)
     overrides: Overrides
     body: bytes = field(repr=False)
+    api_key: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,8 @@ class Prepared:
 
     outcome: Outcome
     route: str
+    model: str | None = None
+    stream: bool = False
     request: Request | None = None
     policy: Policy | None = None
     edited: bytes | None = field(default=None, repr=False)
@@ -107,13 +118,7 @@ class Compression:
         in the original body and its reason.
         """
         started_s = time.perf_counter()
-        parsed = await self._read(incoming)
-        selection = _selection(incoming, parsed, policies)
-        reason = _reason_to_pass(selection, parsed)
-        if isinstance(parsed, Unparsed) or reason is not None:
-            prepared = _untouched(selection, parsed, reason)
-        else:
-            prepared = await self._with_source(await self._compress(parsed, selection))
+        prepared, selection = await self._decided(incoming, policies)
         told = [prepared.outcome.detail, *selection.notes]
         outcome = replace(
             prepared.outcome,
@@ -121,6 +126,23 @@ class Compression:
             compress_ms=(time.perf_counter() - started_s) * 1000,
         )
         return replace(prepared, outcome=outcome)
+
+    async def _decided(self, incoming: Incoming, policies: PolicySet) -> tuple[Prepared, Selection]:
+        """Prepare a request as far as its policy wants it; what passes is only glimpsed at."""
+        seen = _glimpse(incoming)
+        if seen is not None:
+            selection = _selection(incoming, seen.model, policies)
+            reason = _reason_to_pass(selection)
+            if reason is not None:
+                return _untouched(selection, seen, reason), selection
+        parsed = await self._read(incoming)
+        selection = _selection(incoming, _model_of(parsed), policies)
+        reason = _reason_to_pass(selection)
+        if isinstance(parsed, Unparsed):
+            return _untouched(selection, parsed, reason or parsed.reason), selection
+        if reason is not None:
+            return _untouched(selection, parsed, reason), selection
+        return await self._with_source(await self._compress(parsed, selection)), selection
 
     async def keep_verbatim(self, prepared: Prepared) -> None:
         """Remember that the upstream would not have the edits of this request (law 8)."""
@@ -162,6 +184,8 @@ class Compression:
         return Prepared(
             outcome=replace(outcome, reason=Reason.AUDIT) if audit else outcome,
             route=selection.route,
+            model=request.model,
+            stream=request.stream,
             request=request,
             policy=policy,
             edited=None if audit or body == request.raw else body,
@@ -321,37 +345,48 @@ def _source(request: Request, compressed: Compressed) -> Alignment | None:
     return alignment if alignment.bridged else None
 
 
-def _selection(incoming: Incoming, parsed: Request | Unparsed, policies: PolicySet) -> Selection:
+def _glimpse(incoming: Incoming) -> Glimpse | None:
+    return None if incoming.headers.get("Content-Encoding") else glimpse_chat(incoming.body)
+
+
+def _model_of(parsed: Request | Unparsed) -> str | None:
+    return parsed.model if isinstance(parsed, Request) else None
+
+
+def _selection(incoming: Incoming, model: str | None, policies: PolicySet) -> Selection:
     query = RouteQuery(
         path=incoming.path,
-        model=parsed.model if isinstance(parsed, Request) else None,
+        model=model,
         headers=incoming.headers,
-        api_key=api_key_of(incoming.headers),
+        api_key=incoming.api_key,
     )
     return policies.select(policies.match(query), incoming.overrides)
 
 
-def _reason_to_pass(selection: Selection, parsed: Request | Unparsed) -> Reason | None:
+def _reason_to_pass(selection: Selection) -> Reason | None:
     if selection.bypassed:
         return Reason.BYPASSED
-    if selection.policy.mode is Mode.OFF:
-        return Reason.OFF
-    return parsed.reason if isinstance(parsed, Unparsed) else None
+    return Reason.OFF if selection.policy.mode is Mode.OFF else None
 
 
 def _untouched(
     selection: Selection,
-    parsed: Request | Unparsed,
+    read: Request | Glimpse | Unparsed,
     reason: Reason | None,
     detail: str | None = None,
 ) -> Prepared:
     policy = selection.policy
-    if isinstance(parsed, Unparsed):
-        detail = parsed.detail
+    model, stream = None, False
+    if isinstance(read, Unparsed):
+        detail = read.detail
+    else:
+        model, stream = read.model, read.stream
     return Prepared(
         outcome=Outcome(policy.name, policy.mode, reason, detail),
         route=selection.route,
-        request=parsed if isinstance(parsed, Request) else None,
+        model=model,
+        stream=stream,
+        request=read if isinstance(read, Request) else None,
         policy=policy,
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import time
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -21,8 +21,13 @@ from proxy.upstream import Answer, Headers
 from proxy.wire import UsageObserver, value_of
 
 
-def _now_utc() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _written(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
+
+
+def _new_id() -> str:
+    """Return 128 random bits: they tell requests apart, and are no secret."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def target_of(request: web.Request) -> str:
@@ -40,9 +45,9 @@ class Exchange:
 
     method: str
     path: str
-    api_key_hash: str | None
-    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    started_at: str = field(default_factory=_now_utc)
+    api_key: str | None = field(repr=False)
+    request_id: str = field(default_factory=_new_id)
+    started_unix_s: float = field(default_factory=time.time)
     started_s: float = field(default_factory=time.perf_counter)
     prepared: Prepared | None = None
     observer: UsageObserver | None = None
@@ -50,7 +55,9 @@ class Exchange:
     status: int | None = None
     bytes_in: int = 0
     bytes_out: int = 0
+    sent_s: float = 0.0
     upstream_ttfb_ms: float | None = None
+    duration_ms: float = 0.0
     ended: Ended = Ended.COMPLETE
     resent: bool = False
 
@@ -60,7 +67,7 @@ class Exchange:
         return cls(
             method=request.method,
             path=target_of(request).partition("?")[0],
-            api_key_hash=hash_api_key(api_key_of(request.headers)),
+            api_key=api_key_of(request.headers),
         )
 
     @property
@@ -68,16 +75,33 @@ class Exchange:
         """What the answer's wording can be recovered from, where that is asked for."""
         return self.prepared.source if self.prepared else None
 
-    def watched(self, answer: Answer) -> Answer:
-        """Return the answer, its usage read from the upstream's own bytes as they pass."""
+    def watch(self, answer: Answer) -> None:
+        """Look out for the usage in an answer's body; its chunks are to be seen as they pass."""
         self.observer = UsageObserver(
             value_of(answer.headers, "content-type"), value_of(answer.headers, "content-encoding")
         )
-        return replace(answer, chunks=_seen(answer.chunks, self.observer))
+
+    def observe(self, chunk: bytes) -> None:
+        """See a chunk come from the upstream."""
+        if self.observer is not None:
+            self.observer.feed(chunk)
 
     def count(self, chunk: bytes) -> None:
-        """See a chunk of the answer go to the caller."""
+        """See a chunk go to the caller."""
         self.bytes_out += len(chunk)
+
+    def pass_on(self, chunk: bytes) -> None:
+        """See a chunk come from the upstream and go to the caller as it is."""
+        self.observe(chunk)
+        self.count(chunk)
+
+    def send(self) -> None:
+        """Note that a request goes to the upstream now."""
+        self.sent_s = time.perf_counter()
+
+    def hear(self) -> None:
+        """Note that the upstream has answered."""
+        self.upstream_ttfb_ms = elapsed_ms(self.sent_s)
 
     def refuse(self, status: int) -> None:
         """Note that the upstream refused the edited body: nothing was saved (law 8)."""
@@ -121,32 +145,37 @@ class Exchange:
             (f"x-laconic-{name}", str(value)) for name, value in told.items() if value is not None
         )
 
+    def close(self) -> None:
+        """Note that the exchange is over; nothing is added from here on."""
+        self.duration_ms = elapsed_ms(self.started_s)
+
     def entry(self) -> LedgerEntry:
-        """Close the notes."""
+        """Make the ledger entry, once it is over; reads the answer's usage, so in any thread."""
         if self.observer is not None:
             self.observer.close()
         return LedgerEntry(
             request_id=self.request_id,
-            started_at=self.started_at,
+            started_at=_written(self.started_unix_s),
             method=self.method,
             path=self.path,
             status=self.status,
             upstream_ttfb_ms=self.upstream_ttfb_ms,
-            duration_ms=elapsed_ms(self.started_s),
+            duration_ms=self.duration_ms,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             ended=self.ended,
             resent=self.resent,
             recovered=self.recovery is not None and self.recovery.changed,
-            api_key_hash=self.api_key_hash,
+            api_key_hash=hash_api_key(self.api_key),
             **_of_compression(self.prepared),
             **_of_usage(self.observer),
         )
 
 
-async def _seen(chunks: AsyncIterator[bytes], observer: UsageObserver) -> AsyncIterator[bytes]:
+async def seen(chunks: AsyncIterator[bytes], see: Callable[[bytes], None]) -> AsyncIterator[bytes]:
+    """Give chunks on, each shown to ``see`` before."""
     async for chunk in chunks:
-        observer.feed(chunk)
+        see(chunk)
         yield chunk
 
 
@@ -156,8 +185,8 @@ def _of_compression(prepared: Prepared | None) -> dict[str, Any]:
     return {
         **outcome_fields(prepared.outcome),
         "route": prepared.route,
-        "model": prepared.request.model if prepared.request else None,
-        "stream": prepared.request.stream if prepared.request else False,
+        "model": prepared.model,
+        "stream": prepared.stream,
         "queue_ms": prepared.queue_ms,
         "model_ms": prepared.model_ms,
     }

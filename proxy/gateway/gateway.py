@@ -9,9 +9,8 @@ interrupt.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from http import HTTPStatus
 
 import structlog
@@ -19,10 +18,10 @@ from aiohttp import hdrs, web
 
 from proxy.errors import CallerError, LaconicError, UpstreamError, UpstreamTimeout
 from proxy.gateway.compression import Compression, Incoming
-from proxy.gateway.exchange import Exchange, elapsed_ms, target_of
+from proxy.gateway.exchange import Exchange, seen, target_of
 from proxy.gateway.recovery import Recovery
 from proxy.gateway.relay import REFUSALS, Relayed, abort, own_error, refuses, relay
-from proxy.ledger import Ended, Sink
+from proxy.ledger import Clerk, Ended
 from proxy.policy import PolicyStore
 from proxy.settings import upstream_url
 from proxy.upstream import Answer, Headers, Outgoing, Streamed, Upstream, fields
@@ -47,7 +46,7 @@ class Gateway:
         base: str,
         policies: PolicyStore,
         compression: Compression,
-        sinks: Sequence[Sink],
+        clerk: Clerk,
         limit_bytes: int,
     ) -> None:
         """Forward to ``base``; a chat request larger than ``limit_bytes`` is refused."""
@@ -55,7 +54,7 @@ class Gateway:
         self._base = base
         self._policies = policies
         self._compression = compression
-        self._sinks = sinks
+        self._clerk = clerk
         self._limit_bytes = limit_bytes
         self._log = structlog.get_logger("laconic")
 
@@ -70,9 +69,8 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - the caller is owed an answer to any fault
             return await self._apologise(request, exchange, error)
         finally:
-            entry = exchange.entry()
-            for sink in self._sinks:
-                sink.write(entry)
+            exchange.close()
+            self._clerk.write(exchange.entry)
 
     async def _serve(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         """Take a chat request in, compress it, send it on; anything else passes as it comes."""
@@ -87,7 +85,8 @@ class Gateway:
         body = await _whole(request, exchange, self._limit_bytes)
         original = Outgoing(request.method, url, as_it_came, body)
         exchange.prepared = await self._compression.prepare(
-            Incoming(exchange.path, request.headers, overrides, body), self._policies.current
+            Incoming(exchange.path, request.headers, overrides, body, exchange.api_key),
+            self._policies.current,
         )
         if exchange.prepared.edited is None:
             return await self._forward(request, exchange, original)
@@ -98,45 +97,47 @@ class Gateway:
     async def _forward(
         self, request: web.Request, exchange: Exchange, message: Outgoing
     ) -> web.StreamResponse:
-        async with self._send(exchange, message) as answer:
+        exchange.send()
+        async with self._upstream.send(message) as answer:
+            exchange.hear()
             return await self._relay(request, exchange, answer)
 
     async def _forward_edited(
         self, request: web.Request, exchange: Exchange, edited: Outgoing, original: Outgoing
     ) -> web.StreamResponse:
         """Send the edited body and, where the upstream will not have it, the original (law 8)."""
-        async with self._send(exchange, edited) as first:
+        exchange.send()
+        async with self._upstream.send(edited) as first:
+            exchange.hear()
             answer, refused = await refuses(first)
             if not refused:
                 return await self._relay(request, exchange, answer)
         prepared = exchange.prepared
         exchange.refuse(answer.status)
-        async with self._send(exchange, original) as answer:
+        exchange.send()
+        async with self._upstream.send(original) as answer:
+            exchange.hear()
             # Refused all the same: then the edits were not at fault.
             if prepared is not None and answer.status not in REFUSALS:
                 await self._compression.keep_verbatim(prepared)
             return await self._relay(request, exchange, answer)
 
-    @asynccontextmanager
-    async def _send(self, exchange: Exchange, message: Outgoing) -> AsyncIterator[Answer]:
-        sent_s = time.perf_counter()
-        async with self._upstream.send(message) as answer:
-            exchange.upstream_ttfb_ms = elapsed_ms(sent_s)
-            yield answer
-
     async def _relay(
         self, request: web.Request, exchange: Exchange, answer: Answer
     ) -> web.StreamResponse:
         """Give the caller the answer as it comes, until one side or the other ends it."""
-        answer = exchange.watched(answer)
+        exchange.watch(answer)
+        see = exchange.pass_on
         if exchange.source is not None:
+            answer = replace(answer, chunks=seen(answer.chunks, exchange.observe), begun=False)
+            see = exchange.count
             exchange.recovery = Recovery(exchange.source, self._compression.work)
             answer = await exchange.recovery.of(answer)
         headers = forwarded_response(answer.headers, own=exchange.headers())
         response = Relayed(answer.status, answer.reason, headers)
         exchange.status = answer.status
         try:
-            await relay(request, response, answer, exchange.count)
+            await relay(request, response, answer, see)
         except UpstreamError:
             exchange.ended = Ended.UPSTREAM_LOST
         except ConnectionError:
@@ -188,13 +189,13 @@ async def _whole(request: web.Request, exchange: Exchange, limit_bytes: int) -> 
     """Read the body.  Raises BodyTooLarge, before reading where its length is announced."""
     if (request.content_length or 0) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        exchange.bytes_in = len(body)
-        if len(body) > limit_bytes:
+    chunks: list[bytes] = []
+    while chunk := await request.content.readany():
+        chunks.append(chunk)
+        exchange.bytes_in += len(chunk)
+        if exchange.bytes_in > limit_bytes:
             raise BodyTooLarge(limit_bytes)
-    return bytes(body)
+    return b"".join(chunks)
 
 
 def _passing(request: web.Request, exchange: Exchange, headers: Headers) -> Streamed | None:

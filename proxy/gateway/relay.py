@@ -34,9 +34,12 @@ class Relayed(web.StreamResponse):
     def __init__(self, status: int, reason: str, headers: Iterable[tuple[str, str]]) -> None:
         """Take the upstream's status line and the header fields to relay."""
         super().__init__(status=status, reason=reason)
-        for name, value in headers:
-            self.headers.add(name, value)
+        self.headers.extend(headers)
         self.absent = [name for name in _ADDED_BY_AIOHTTP if name not in self.headers]
+
+    def hold_headers(self, *, until_first_chunk: bool) -> None:
+        """Send the headers together with the first chunk: one packet, where that is there."""
+        self._send_headers_immediately = not until_first_chunk
 
 
 async def without_additions(_request: web.Request, response: web.StreamResponse) -> None:
@@ -54,6 +57,7 @@ async def relay(
     Raises UpstreamError where the upstream is lost midway, after aborting the caller's
     connection, and ConnectionError where the caller is gone.
     """
+    response.hold_headers(until_first_chunk=answer.begun)
     unframed = request.version < HttpVersion11 and hdrs.CONTENT_LENGTH not in response.headers
     if unframed:
         response.force_close()

@@ -5,10 +5,11 @@ No prompt text and no credential is ever part of an entry (law 11).
 
 from proxy.ledger.entry import Ended, LedgerEntry, hash_api_key, outcome_fields
 from proxy.ledger.query import Group, Ledger, Row
-from proxy.ledger.sinks import LogSink, Sink
+from proxy.ledger.sinks import Clerk, LogSink, Sink
 from proxy.ledger.sqlite import SqliteSink
 
 __all__ = [
+    "Clerk",
     "Ended",
     "Group",
     "Ledger",

@@ -6,15 +6,17 @@ Every field says in its annotation what it means; ``docs/ledger.md`` is made fro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Annotated, Any, get_args, get_type_hints
 
 from proxy.types import Component, Count, Mode, Outcome, Reason
 
 _HASH_LENGTH = 12
 _LONGEST_TEXT = 200
+_LARGEST = 2**63 - 1
 
 
 class Ended(StrEnum):
@@ -111,29 +113,51 @@ class LedgerEntry:
         >>> entry.record()["path"]
         '/v1/x'
         """
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = dict(zip(_NAMES, _values_of(self), strict=True))
+        for name, value in values.items():
+            plain = _PLAIN.get(type(value))
+            if plain is not None:
+                values[name] = plain(value)
         values["path"] = self.path.partition("?")[0]
         values["components"] = component_fields(self.components)
-        return {name: _plain(value) for name, value in values.items()}
+        return values
 
 
-def _plain(value: Any) -> Any:
-    """Return a value that JSON and SQLite can hold: callers may name a model as they please."""
-    if isinstance(value, str):
-        return str(value)[:_LONGEST_TEXT].encode("utf-8", "replace").decode()
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, int) and abs(value) >= 1 << 63:
-        return None
-    return value
+_NAMES = tuple(f.name for f in fields(LedgerEntry))
+_values_of = attrgetter(*_NAMES)
+
+
+def _plain_text(value: str) -> str:
+    """Return what JSON and SQLite can hold: callers may name a model as they please."""
+    text = str(value)[:_LONGEST_TEXT]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _plain_int(value: int) -> int | None:
+    return value if -_LARGEST <= value <= _LARGEST else None
+
+
+def _plain_float(value: float) -> float:
+    return round(value, 4)
+
+
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    str: _plain_text,
+    int: _plain_int,
+    float: _plain_float,
+    **dict.fromkeys((Mode, Reason, Ended), _plain_text),
+}
+"""By type, so that what needs nothing (None, booleans) costs nothing."""
+
+
+_COMPONENTS = tuple((component, component.value) for component in Component)
+_NOTHING = Count()
 
 
 def component_fields(components: Mapping[Component, Count]) -> dict[str, dict[str, int]]:
     """Return ``{instruction: {before, after}, context: ..., question: ...}``, all three always."""
-    counts = {component: components.get(component, Count()) for component in Component}
-    return {
-        str(name): {"before": count.before, "after": count.after} for name, count in counts.items()
-    }
+    counts = ((name, components.get(component, _NOTHING)) for component, name in _COMPONENTS)
+    return {name: {"before": count.before, "after": count.after} for name, count in counts}
 
 
 def outcome_fields(outcome: Outcome) -> dict[str, Any]:
@@ -168,7 +192,11 @@ def stats(request_id: str, outcome: Outcome) -> dict[str, Any]:
     """Return the part of a record that ``laconic compress`` prints: same names, same meaning."""
     known = {"request_id": request_id, **outcome_fields(outcome)}
     known["components"] = component_fields(outcome.components)
-    return {name: _plain(known[name]) for name in _STATS}
+    return {name: _PLAIN.get(type(known[name]), _as_it_is)(known[name]) for name in _STATS}
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 _STATS = (

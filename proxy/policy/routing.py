@@ -65,13 +65,16 @@ class Selection:
     notes: tuple[str, ...] = ()
 
 
+_OF_KEYS = frozenset({"authorization", "api-key", "x-api-key"})
+
+
 def api_key_of(headers: Mapping[str, str]) -> str | None:
     """Return the caller's key: the Bearer token, else ``api-key``, else ``x-api-key``."""
-    lower = {name.lower(): value for name, value in headers.items()}
-    scheme, _, token = lower.get("authorization", "").partition(" ")
+    found = {lower: value for name, value in headers.items() if (lower := name.lower()) in _OF_KEYS}
+    scheme, _, token = found.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    return lower.get("api-key") or lower.get("x-api-key") or None
+    return found.get("api-key") or found.get("x-api-key") or None
 
 
 def key_hash(api_key: str) -> str:

@@ -9,8 +9,7 @@ the upstream sent.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
 
@@ -57,6 +56,7 @@ class Outgoing:
 class Answer:
     """What the upstream answered; ``chunks`` are its body's bytes, undecoded, as they come.
 
+    ``begun`` says that some of them were there as soon as status and headers were.
     Iterating raises UpstreamTimeout or UpstreamUnavailable where the upstream is lost midway.
     """
 
@@ -64,6 +64,7 @@ class Answer:
     reason: str
     headers: Headers = field(repr=False)
     chunks: AsyncIterator[bytes] = field(repr=False)
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,30 +112,13 @@ class Upstream:
         """Never connect to these addresses: they are our own, and the request would loop."""
         self._own = tuple(own)
 
-    @asynccontextmanager
-    async def send(self, message: Outgoing) -> AsyncIterator[Answer]:
+    def send(self, message: Outgoing) -> Sending:
         """Send one request and give its answer, once status and headers are there.
 
         Leaving the block before the body has been read to its end closes the connection.
         Raises UpstreamTimeout and UpstreamUnavailable.
         """
-        with _translated(message.url):
-            response = await self._session.request(
-                message.method,
-                _verbatim(message.url),
-                headers=_framed(message),
-                data=_payload(message.body),
-                allow_redirects=False,
-            )
-        try:
-            yield Answer(
-                status=response.status,
-                reason=response.reason or "",
-                headers=fields(response.raw_headers),
-                chunks=_chunks(response, message.url),
-            )
-        finally:
-            response.close()
+        return Sending(self._session, message)
 
     def _socket(self, target: aiohttp.AddrInfoType) -> socket.socket:
         """Make the socket of a new connection, where it does not lead back to ourselves."""
@@ -142,6 +126,39 @@ class Upstream:
         if any(leads_to(own, (str(address[0]), int(address[1]))) for own in self._own):
             raise OSError(f"{address[0]}:{address[1]} is this proxy itself")
         return socket.socket(family, kind, protocol)
+
+
+class Sending:
+    """A request on its way: a context that gives its answer."""
+
+    __slots__ = ("_message", "_response", "_session")
+
+    def __init__(self, session: aiohttp.ClientSession, message: Outgoing) -> None:
+        """Use :meth:`Upstream.send`."""
+        self._session, self._message = session, message
+
+    async def __aenter__(self) -> Answer:
+        """Send, and wait for status and headers."""
+        message, url = self._message, _verbatim(self._message.url)
+        with _Translated(url):
+            self._response = response = await self._session.request(
+                message.method,
+                url,
+                headers=_framed(message),
+                data=_payload(message.body),
+                allow_redirects=False,
+            )
+        return Answer(
+            status=response.status,
+            reason=response.reason or "",
+            headers=fields(response.raw_headers),
+            chunks=_chunks(response, url),
+            begun=response.content.total_bytes > 0,
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connection, unless the body was read to its end."""
+        self._response.close()
 
 
 def leads_to(own: Address, target: Address) -> bool:
@@ -181,10 +198,12 @@ def _framed(message: Outgoing) -> CIMultiDict[str]:
     Repeats of a field take the spelling of the first: aiohttp would take `x-a` and `X-A` for one
     field set twice.
     """
-    spelling: dict[str, str] = {}
-    headers = CIMultiDict(
-        (spelling.setdefault(name.lower(), name), value) for name, value in message.headers
-    )
+    headers = CIMultiDict(message.headers)
+    if len(headers) > len({name.lower() for name, _ in message.headers}):
+        spelling: dict[str, str] = {}
+        headers = CIMultiDict(
+            (spelling.setdefault(name.lower(), name), value) for name, value in message.headers
+        )
     match message.body:
         case bytes(body):
             headers["Content-Length"] = str(len(body))
@@ -219,19 +238,28 @@ def fields(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
     )
 
 
-async def _chunks(response: aiohttp.ClientResponse, url: str) -> AsyncIterator[bytes]:
-    with _translated(url):
+async def _chunks(response: aiohttp.ClientResponse, url: URL) -> AsyncIterator[bytes]:
+    with _Translated(url):
         async for chunk in response.content.iter_any():
             yield chunk
 
 
-@contextmanager
-def _translated(url: str) -> Iterator[None]:
-    """Raise aiohttp's and the socket's errors as ours; the cause is kept, the target is not."""
-    where = _verbatim(url).host_port_subcomponent
-    try:
-        yield
-    except TimeoutError as error:
-        raise UpstreamTimeout(f"upstream {where}: {type(error).__name__}") from error
-    except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-        raise UpstreamUnavailable(f"upstream {where}: {type(error).__name__}") from error
+class _Translated:
+    """Raises aiohttp's and the socket's errors as ours; the cause is kept, the target is not."""
+
+    __slots__ = ("_url",)
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, TimeoutError):
+            raise UpstreamTimeout(self._told(error)) from error
+        if isinstance(error, aiohttp.ClientError | HttpProcessingError | OSError):
+            raise UpstreamUnavailable(self._told(error)) from error
+
+    def _told(self, error: BaseException) -> str:
+        return f"upstream {self._url.host_port_subcomponent}: {type(error).__name__}"

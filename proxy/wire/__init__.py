@@ -8,7 +8,7 @@ and where each one is.  Compression answers with edits: ``render`` says what a l
 recovery is asked for, ``reword_body`` or a ``RewordedStream`` rewords its texts and nothing else.
 """
 
-from proxy.wire.chat import parse_chat
+from proxy.wire.chat import Glimpse, glimpse_chat, parse_chat
 from proxy.wire.encoding import Decoder, decode_body
 from proxy.wire.errors import BodyTooLarge, Unparsed
 from proxy.wire.headers import (
@@ -27,6 +27,7 @@ from proxy.wire.usage import Usage, UsageObserver
 __all__ = [
     "BodyTooLarge",
     "Decoder",
+    "Glimpse",
     "LaconicHeaders",
     "RewordedStream",
     "Rewording",
@@ -39,6 +40,7 @@ __all__ = [
     "end_to_end",
     "forwarded_request",
     "forwarded_response",
+    "glimpse_chat",
     "leaves_of",
     "parse_chat",
     "render",

@@ -7,12 +7,21 @@ the upstream reads is its own affair, and the request goes through untouched.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from proxy.types import Address, Leaf, Message, Reason, Request, Span, ToolCall
 from proxy.wire.errors import Unparsed
 from proxy.wire.scan import Cursor, Json, decode_string
 
+_GLIMPSED_BYTES = 64 * 1024  # json.loads lets nobody else run: 64 KiB take it 0.3 ms
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)  # NaN and the like: Python's, not JSON's
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 _BREAKPOINTS = frozenset({"cache_control", "prompt_cache_breakpoint"})
 
 
@@ -23,6 +32,33 @@ def parse_chat(raw: bytes) -> Request:
     (``DUPLICATE_KEY``) a key on the path of an edit that occurs twice.
     """
     return _ChatReader(raw).request()
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What decides how a request is treated, before its texts are looked for."""
+
+    model: str | None
+    stream: bool
+
+
+def glimpse_chat(raw: bytes) -> Glimpse | None:
+    """Read no more than that, quickly, of a small body; None where it takes a proper reading.
+
+    Five microseconds, where :func:`parse_chat` takes fifty: much, if nothing is to be compressed.
+    """
+    if len(raw) > _GLIMPSED_BYTES:
+        return None
+    try:
+        body = _DECODER.decode(raw.decode())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
+        return None
+    model, stream = body.get("model"), body.get("stream")
+    if not isinstance(model, str | None) or not isinstance(stream, bool | None):
+        return None
+    return None if model is not None and _has_surrogate(model) else Glimpse(model, bool(stream))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +227,13 @@ class _ChatReader:
     def _model(self) -> str | None:
         """Read the model's name, which goes on to headers and tables that know no surrogates."""
         name = self._nullable_string("model")
-        if name is not None and any("\ud800" <= character <= "\udfff" for character in name):
+        if name is not None and _has_surrogate(name):
             raise Unparsed("model: found a lone surrogate, wanted a name")
         return name
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _twice(where: str) -> Unparsed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Self
 
@@ -48,14 +49,24 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     with a Content-Length, the length goes too: the coding overrides it (RFC 9112, 6.3), and passing
     it on is how requests are smuggled.
     """
-    pairs = list(headers)
-    dropped = _PER_CONNECTION | _named_by_connection(pairs)
-    if any(name.lower() == "transfer-encoding" for name, _ in pairs):
-        dropped |= {"content-length"}
+    return _without(headers, frozenset(), "proxy-auth")
+
+
+def _without(
+    headers: Iterable[tuple[str, str]], names: AbstractSet[str], *prefixes: str
+) -> list[tuple[str, str]]:
+    """Drop what concerns one connection only, and these."""
+    pairs = [(name.lower(), name, value) for name, value in headers]
+    dropped = _PER_CONNECTION | names
+    for lower, _, value in pairs:
+        if lower == "connection":
+            dropped |= {option.strip().lower() for option in value.split(",")}
+        elif lower == "transfer-encoding":
+            dropped |= {"content-length"}
     return [
         (name, value)
-        for name, value in pairs
-        if name.lower() not in dropped and not name.lower().startswith("proxy-auth")
+        for lower, name, value in pairs
+        if lower not in dropped and not lower.startswith(prefixes)
     ]
 
 
@@ -70,11 +81,7 @@ def forwarded_request(
     new length.
     """
     dropped = _ANSWERED_HERE | (_OF_THE_OLD_BYTES if body_changed else frozenset())
-    return [
-        (name, value)
-        for name, value in end_to_end(headers)
-        if name.lower() not in dropped and not name.lower().startswith(OWN_PREFIX)
-    ]
+    return _without(headers, dropped, "proxy-auth", OWN_PREFIX)
 
 
 def forwarded_response(
@@ -86,8 +93,7 @@ def forwarded_response(
     replaces the upstream's header of that name (another Laconic further on), lest it come twice.
     """
     ours = list(own)
-    replaced = {name.lower() for name, _ in ours}
-    return [pair for pair in end_to_end(headers) if pair[0].lower() not in replaced] + ours
+    return _without(headers, {name.lower() for name, _ in ours}, "proxy-auth") + ours
 
 
 def changed_response(
@@ -98,7 +104,7 @@ def changed_response(
     It goes out unencoded, so length, encoding, digests and validators of the old bytes are dropped;
     the new ``length`` is stated, where it is known.
     """
-    kept = [pair for pair in end_to_end(headers) if pair[0].lower() not in _OF_THE_OLD_ANSWER]
+    kept = _without(headers, _OF_THE_OLD_ANSWER, "proxy-auth")
     return kept if length is None else [*kept, ("Content-Length", str(length))]
 
 
@@ -130,15 +136,6 @@ class LaconicHeaders:
         if policy == "":
             raise _wrong("policy", policy, "a policy's name")
         return cls(policy, _rate(given.get("rate")), _bypass(given.get("bypass")))
-
-
-def _named_by_connection(headers: list[tuple[str, str]]) -> frozenset[str]:
-    return frozenset(
-        option.strip().lower()
-        for name, value in headers
-        if name.lower() == "connection"
-        for option in value.split(",")
-    )
 
 
 def _given(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
