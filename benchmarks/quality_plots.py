@@ -1,36 +1,17 @@
 """One figure a set: what is kept over the rate achieved, a line a method, in SVG.
 
-Lines of one colour are told apart by their marks, so nothing rests on colour alone; text and axes
-are a grey that can be read on white and on black, and the background is left out.  The same figures
-give the same bytes.
+How they look is in ``plotting.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from plotting import COLOURS, INK, MARKS, our_style, save
 from quality_summary import Cell, Summary
 from sets import HEADLINES, SETS
-
-INK: Final = "#808080"  # readable on white and on black
-COLOURS: Final = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-"""Okabe and Ito's palette for every kind of colour vision, less black and yellow."""
-MARKS: Final = ("o", "s", "^", "D", "v", "P", "X")
-SETTINGS: Final[dict[Any, Any]] = {  # the keys' type differs between matplotlib's versions
-    "svg.hashsalt": "laconic",
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def plot_name(name: str) -> str:
@@ -40,25 +21,15 @@ def plot_name(name: str) -> str:
 
 def write_plots(summary: Summary, folder: Path) -> None:
     """Draw every set.  Needs matplotlib (the ``bench`` extra)."""
-    import matplotlib as mpl  # noqa: PLC0415 - only who draws needs it
-
-    folder.mkdir(parents=True, exist_ok=True)
-    mpl.use("svg")
-    with mpl.rc_context(SETTINGS):
+    with our_style() as plt:
         for name in summary.sets:
-            _draw(summary, name, folder / plot_name(name))
-
-
-def _draw(summary: Summary, name: str, path: Path) -> None:
-    import matplotlib.pyplot as plt  # noqa: PLC0415 - only who draws needs it
-
-    figure, axes = plt.subplots(figsize=(8.6, 4.4), layout="constrained")
-    for number, method in enumerate(summary.methods):
-        found = [summary.at(name, method, rate) for rate in summary.rates]
-        _line(axes, number, method, [cell for cell in found if cell is not None])
-    _dress(axes, summary, name)
-    figure.savefig(path, format="svg", transparent=True, metadata={"Date": None})
-    plt.close(figure)
+            figure, axes = plt.subplots(figsize=(8.6, 4.4), layout="constrained")
+            for number, method in enumerate(summary.methods):
+                found = [summary.at(name, method, rate) for rate in summary.rates]
+                _line(axes, number, method, [cell for cell in found if cell is not None])
+            _dress(axes, summary, name)
+            save(figure, folder / plot_name(name))
+            plt.close(figure)
 
 
 def _line(axes: Any, number: int, method: str, cells: Sequence[Cell]) -> None:

@@ -45,19 +45,22 @@ class Compressed:
 
 
 class Reference:
-    """The reference with one model, in one thread, one request at a time."""
+    """The reference with one model, one request at a time."""
 
-    def __init__(self, model: Path | str, peers: Path = PEERS) -> None:
-        """Start it, and wait until its model is loaded.  Raises NoReference."""
+    def __init__(self, model: Path | str, peers: Path = PEERS, *, threads: int = 1) -> None:
+        """Start it, and wait until its model is loaded.  Raises NoReference.
+
+        Its model computes in so many ``threads``.
+        """
         python = peers / "llmlingua" / "bin" / "python"
         if not python.exists():
             raise NoReference(f"{python}: found nothing, wanted what `make bench-peers` makes")
         self._process = subprocess.Popen(  # noqa: S603 - our own script
-            [str(python), str(SCRIPT), str(model)],
+            [str(python), str(SCRIPT), str(model), str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=_environment(peers),
+            env=_environment(peers, threads),
         )
         self.versions: dict[str, str] = self._heard()
 
@@ -112,13 +115,13 @@ class Reference:
         self.close()
 
 
-def _environment(peers: Path) -> dict[str, str]:
-    """Return our own, with one thread, no network, and the ranks that the reference counts by."""
+def _environment(peers: Path, threads: int) -> dict[str, str]:
+    """Return our own, with no network, and the ranks that the reference counts by."""
     ours = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     return {
         "HF_HUB_OFFLINE": "1",
         **ours,
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(threads),
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
         "TIKTOKEN_CACHE_DIR": str(_ranks(peers / "tiktoken")),

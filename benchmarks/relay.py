@@ -1,9 +1,11 @@
-"""What relaying costs: requests per second and added latency, beside calling the upstream directly.
+"""What relaying costs in requests per second and latency, beside a bare relay and other proxies.
 
-    python benchmarks/relay.py [--requests 4000] [--concurrency 32]
+    python benchmarks/relay.py [--requests 3000] [--concurrency 32]
 
-Three processes on this machine: an upstream that answers at once, the proxy with policy ``off``,
-and the load.  Prints one JSON line; the figure that travels is ``ratio``, proxied / direct.
+In one run, round after round, each in a process of its own on this machine: the upstream itself, a
+bare aiohttp relay (``processes.py``), Laconic with policy ``off``, Laconic with a small chat under
+``default``, and LiteLLM's and Headroom's proxies where ``make bench-peers`` installed them.  The
+figures that travel are ratios to the bare relay.
 """
 
 from __future__ import annotations
@@ -11,83 +13,56 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
-import os
-import socket
-import statistics
-import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
-from aiohttp import web
 
-BODY = json.dumps(
-    {"model": "gpt-4o", "messages": [{"role": "user", "content": "Where is the tower? " * 50}]}
+import processes
+from paired import table
+from processes import NoPeer, Server
+from published import Findings, add_outputs, median, progress, publish
+
+CHAT = json.dumps(
+    {
+        "model": "gpt-4o",
+        "messages": [
+            {"role": "system", "content": "You are a helpful assistant. Answer briefly."},
+            {"role": "user", "content": "Where is the tower? " * 50},
+        ],
+    }
 ).encode()
-ANSWER = json.dumps({"choices": [{"message": {"content": "Paris. " * 40}}]}).encode()
+HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {processes.KEY}"}
+DIRECT, BARE, OFF, DEFAULT = "direct", "bare aiohttp relay", "Laconic, `off`", "Laconic, `default`"
+ROUNDS, ALONE = 5, 200
+SLOW_SHARE = 10  # the peers are asked so much less often
 
 
-def free_port() -> int:
-    """Return a port of loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@dataclass
+class Found:
+    """What one target did, a figure a round."""
 
-
-def upstream(port: int) -> None:
-    """Answer every request at once."""
-
-    async def answer(request: web.Request) -> web.Response:
-        await request.read()
-        return web.Response(body=ANSWER, content_type="application/json")
-
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", answer)
-    web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None)
-
-
-def proxy(port: int, upstream_port: int) -> None:
-    """Run the proxy as ``laconic serve --policy off`` does; its log goes nowhere."""
-    from proxy.app import run  # noqa: PLC0415 - this process alone needs it
-    from proxy.settings import load_settings  # noqa: PLC0415
-
-    with Path(os.devnull).open("w", encoding="utf-8") as sys.stderr:
-        run(
-            load_settings(
-                {
-                    "upstream": f"http://127.0.0.1:{upstream_port}",
-                    "port": port,
-                    "policy": "off",
-                    "ledger_path": "none",
-                }
-            )
-        )
-
-
-async def until_ready(session: aiohttp.ClientSession, url: str) -> None:
-    """Wait until ``url`` answers 200."""
-    while True:
-        try:
-            async with session.get(url) as answer:
-                if answer.status == 200:
-                    return
-        except aiohttp.ClientError:
-            pass
-        await asyncio.sleep(0.05)
+    per_s: list[float] = field(default_factory=list)  # requests, at the concurrency asked for
+    alone_ms: list[float] = field(default_factory=list)  # median latency, one at a time
 
 
 async def load(
     session: aiohttp.ClientSession, base: str, requests: int, concurrency: int
 ) -> tuple[float, list[float]]:
-    """Return requests per second and each one's latency in ms."""
+    """Return requests per second, and each one's latency in ms."""
     todo, latencies_ms = iter(range(requests)), list[float]()
 
     async def caller() -> None:
         for _ in todo:
             started_s = time.perf_counter()
-            async with session.post(base + "/v1/chat/completions", data=BODY) as answer:
+            url = f"{base}/v1/chat/completions"
+            async with session.post(url, data=CHAT, headers=HEADERS) as answer:
                 await answer.read()
+                answer.raise_for_status()
             latencies_ms.append((time.perf_counter() - started_s) * 1000)
 
     started_s = time.perf_counter()
@@ -95,52 +70,99 @@ async def load(
     return requests / (time.perf_counter() - started_s), latencies_ms
 
 
-async def measure(direct: str, proxied: str, requests: int, concurrency: int) -> dict[str, float]:
-    """Measure both, interleaved in three rounds; medians of them."""
+async def measure(targets: dict[str, Server], requests: int, concurrency: int) -> dict[str, Found]:
+    """Ask every target in turn, several rounds."""
+    found = {name: Found() for name in targets}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
-        await until_ready(session, direct + "/")
-        await until_ready(session, proxied + "/readyz")
-        rounds = []
-        for _ in range(3):
-            direct_rps, _ = await load(session, direct, requests // 3, concurrency)
-            proxied_rps, _ = await load(session, proxied, requests // 3, concurrency)
-            _, alone = await load(session, direct, 200, 1)
-            _, through = await load(session, proxied, 200, 1)
-            added = statistics.median(through) - statistics.median(alone)
-            rounds.append((direct_rps, proxied_rps, proxied_rps / direct_rps, added))
-    middle = [statistics.median(column) for column in zip(*rounds, strict=True)]
-    return dict(zip(("direct_rps", "proxied_rps", "ratio", "added_ms"), middle, strict=True))
+        for server in targets.values():
+            await load(session, server.url, 50, 4)
+        for number in range(ROUNDS):
+            progress(f"round {number + 1} of {ROUNDS}")
+            for name, server in targets.items():
+                share = SLOW_SHARE if name in PEERS else 1
+                per_s, _ = await load(session, server.url, requests // share, concurrency)
+                _, alone = await load(session, server.url, ALONE // share, 1)
+                found[name].per_s.append(per_s)
+                found[name].alone_ms.append(median(alone))
+    return found
+
+
+def ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    """Return the middle of the rounds' ratios."""
+    return median([a / b for a, b in zip(over, under, strict=True)])
+
+
+def report(found: dict[str, Found], concurrency: int) -> Findings:
+    """Return the table."""
+    bare, direct = found[BARE], found[DIRECT]
+    rows, figures = [], {}
+    for name, one in found.items():
+        added = [a - b for a, b in zip(one.alone_ms, direct.alone_ms, strict=True)]
+        base = [a - b for a, b in zip(bare.alone_ms, direct.alone_ms, strict=True)]
+        figures[name] = {
+            "per_s": median(one.per_s),
+            "of_bare": ratio(one.per_s, bare.per_s),
+            "added_ms": median(added),
+            "added_of_bare": None if name == DIRECT else ratio(added, base),
+            "laconic_off_over": ratio(found[OFF].per_s, one.per_s),
+        }
+        told = figures[name]
+        rows.append(
+            (
+                name,
+                [
+                    f"{told['per_s']:,.0f}",
+                    f"{told['of_bare']:.2f}",
+                    "" if name == DIRECT else f"{told['added_ms']:.2f} ms",
+                    "" if name == DIRECT else f"{told['added_of_bare']:.1f} x",
+                    f"{told['laconic_off_over']:.1f} x",
+                ],
+            )
+        )
+    columns = [
+        f"requests/s at {concurrency}",
+        "of the bare relay's",
+        "added p50 at 1",
+        "of the bare relay's",
+        "Laconic `off` is faster by",
+    ]
+    text = f"{table(columns, rows)}\n\nMedians of {ROUNDS} rounds, in each of which all had a turn."
+    return Findings("relay", text, {"targets": figures})
+
+
+def start(stack: ExitStack, folder: Path) -> dict[str, Server]:
+    """Start every target that there is."""
+    far = stack.enter_context(processes.upstream())
+    none = ("--ledger", str(folder / "ledger.sqlite3"))
+    targets = {
+        DIRECT: far,
+        BARE: stack.enter_context(processes.bare_relay(far.url)),
+        OFF: stack.enter_context(processes.laconic(far.url, "--policy", "off", *none)),
+        DEFAULT: stack.enter_context(processes.laconic(far.url, "--policy", "default", *none)),
+    }
+    for name, peer in PEERS.items():
+        try:
+            targets[name] = stack.enter_context(peer(far.url, folder))
+        except NoPeer as error:
+            progress(f"without {name}: {error}")
+    return targets
+
+
+PEERS = {"LiteLLM": processes.litellm, "Headroom": processes.headroom}
 
 
 def main() -> None:
     """Start the servers, measure, stop them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=4000)
+    parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--concurrency", type=int, default=32)
-    given = parser.parse_args()
-    far, near = free_port(), free_port()
-    spawn = multiprocessing.get_context("spawn")
-    servers = [
-        spawn.Process(target=upstream, args=(far,), daemon=True),
-        spawn.Process(target=proxy, args=(near, far), daemon=True),
-    ]
-    for server in servers:
-        server.start()
-    try:
-        figures = asyncio.run(
-            measure(
-                f"http://127.0.0.1:{far}",
-                f"http://127.0.0.1:{near}",
-                given.requests,
-                given.concurrency,
-            )
-        )
-    finally:
-        for server in servers:
-            server.terminate()
-            server.join()
-    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+    given = add_outputs(parser).parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        targets = start(stack, folder)
+        found = asyncio.run(measure(targets, given.requests, given.concurrency))
+    publish(report(found, given.concurrency), given)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One causal LM for both sides: a folder that transformers 4.46 and 5 read alike, in float32.
+"""Causal LMs as folders that transformers 4.46 and 5 read alike, in float32.
 
 ``laconic-tiny`` travels as int8 rows with a scale each; here they are multiplied out, so the
 reference computes with the very numbers that ours computes with.
@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from proxy.scorers import EMBEDDED, LANGUAGE_MODEL
 
@@ -40,6 +41,18 @@ def float_model(out: Path, source: Path = LANGUAGE_MODEL) -> Path:
         shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
         write_model(folder, multiplied_out(tensors), config["llama"], BOS)
     return folder
+
+
+def gpt2_small(out: Path, source: Path = LANGUAGE_MODEL) -> Path:
+    """Write a model of GPT-2 small's shape, with random weights, to ``out``; return that.
+
+    124 million parameters; the tokenizer is that of ``source``.
+    """
+    config = GPT2Config()
+    GPT2LMHeadModel(config).save_pretrained(out)
+    shutil.copyfile(source / "tokenizer.json", out / "tokenizer.json")
+    _write(out / "tokenizer_config.json", _tokenizer(BOS))
+    return out
 
 
 def multiplied_out(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -69,10 +82,13 @@ def write_model(
         "rope_theta": shape.get("rope_parameters", {}).get("rope_theta", 10_000.0),  # before 5.0
         "torch_dtype": "float32",
     }
-    tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": bos, "eos_token": bos}
     save_file(dict(weights), folder / "model.safetensors", {"format": "pt"})
-    _write(folder / "tokenizer_config.json", tokenizer)
+    _write(folder / "tokenizer_config.json", _tokenizer(bos))
     _write(folder / "config.json", config)
+
+
+def _tokenizer(bos: str) -> dict[str, str]:
+    return {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": bos, "eos_token": bos}
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The reference implementation of LLMLingua behind a pipe; runs in its own environment.
 
-    .peers/llmlingua/bin/python benchmarks/peers/llmlingua_peer.py MODEL_FOLDER
+    .peers/llmlingua/bin/python benchmarks/peers/llmlingua_peer.py MODEL_FOLDER THREADS
 
 A JSON object per line, in and out.  First of all it says what it is made of; then it answers each
 request ``{"instruction", "documents", "question", "rate" or "target_tokens", "aligned"}`` with
@@ -88,7 +88,7 @@ def _between(text: str, instruction: str, question: str) -> str:
 
 def main() -> None:
     """Answer requests until there are no more."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(sys.argv[2]))
     peer = Peer(sys.argv[1])
     _say({name: version(name) for name in PARTS})
     for line in sys.stdin:

@@ -1,0 +1,213 @@
+"""How the cost of compressing grows with tokens, with passages and with turns: it must be linear.
+
+    LACONIC_DATA=... python benchmarks/scale.py [--most 128000] [--plots docs/plots]
+
+*Growth* is the slope of cost over size, both as logarithms: 1 is linear, 2 quadratic.  Turns are
+those of a conversation in which each turn brings passages of its own and the history is sent again;
+*beside the model* is what a turn costs apart from reading its own text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from paired import table
+from plotting import Line, draw
+from published import Findings, add_outputs, median, progress, publish
+from workshop import Passages, Workshop, body, numbered, sizes, workshop
+
+LEAST_TOKENS = 1_000
+PASSAGE_COUNTS = tuple(sizes(32, 4_096))
+PASSAGE_CHARS = 120
+TURNS, TURN_TOKENS = 40, 1_000
+EARLY, LATE = slice(4, 12), slice(32, 40)
+TRIALS, COSTLY_TOKENS = 3, 40_000  # larger prompts are tried once
+
+
+@dataclass(frozen=True)
+class Series:
+    """Costs in ms over sizes."""
+
+    sizes: tuple[int, ...]
+    cold: tuple[float, ...]
+    warm: tuple[float, ...]
+
+    def growth(self, costs: Sequence[float]) -> float:
+        """Return the slope over the larger half, where what does not grow weighs little."""
+        return slope(self.sizes, costs)
+
+
+def slope(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Return the slope of cost over size, both as logarithms, over the larger half of the sizes.
+
+    >>> round(slope([1, 2, 4, 8], [3.0, 3.0, 12.0, 48.0]), 2)
+    2.0
+    """
+    half = min(len(sizes) // 2, len(sizes) - 2)
+    return float(np.polyfit(np.log(sizes[half:]), np.log(costs[half:]), 1)[0])
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn cost, in ms, and how much of that was spent on the model."""
+
+    ms: float
+    model_ms: float
+
+
+async def by_tokens(house: Workshop, passages: Passages, most: int) -> Series:
+    """Time prompts of more and more tokens."""
+    found = []
+    for size in sizes(LEAST_TOKENS, most):
+        progress(f"{size} tokens")
+        texts = [passages.text(size, seed) for seed in _seeds(size, size)]
+        found.append((size, *await _cold_and_warm(house, passages, texts)))
+    return Series(*map(tuple, zip(*found, strict=True)))
+
+
+async def by_passages(house: Workshop, passages: Passages) -> Series:
+    """Time prompts of more and more short passages."""
+    found = []
+    for count in PASSAGE_COUNTS:
+        progress(f"{count} passages")
+        texts = []
+        for seed in _seeds(count, count * 30):
+            drawn = passages.draw(count * 200, seed)
+            texts.append(numbered([text[:PASSAGE_CHARS] for text in drawn[:count]]))
+        found.append((count, *await _cold_and_warm(house, passages, texts)))
+    return Series(*map(tuple, zip(*found, strict=True)))
+
+
+def _seeds(size: int, tokens: int) -> range:
+    return range(size * 100, size * 100 + (1 if tokens > COSTLY_TOKENS else TRIALS))
+
+
+async def _cold_and_warm(
+    house: Workshop, passages: Passages, texts: Sequence[str]
+) -> tuple[float, float]:
+    cold, warm = [], []
+    for text in texts:
+        first, second = (
+            body([{"role": "user", "content": f"{text}\n\n{passages.question(number)}"}])
+            for number in (1, 2)
+        )
+        cold.append((await house.prepare(first)).ms)
+        warm.append((await house.prepare(second)).ms)
+    return median(cold), median(warm)
+
+
+async def by_turns(house: Workshop, passages: Passages) -> list[Turn]:
+    """Time each turn of a conversation."""
+    messages, found = [], []
+    for turn in range(TURNS):
+        text = f"{passages.text(TURN_TOKENS, 10_000_000 + turn)}\n\n{passages.question(turn)}"
+        messages.append({"role": "user", "content": text})
+        timed = await house.prepare(body(messages))
+        found.append(Turn(timed.ms, timed.prepared.model_ms / house.threads))
+        messages.append({"role": "assistant", "content": "It is in the text above."})
+    return found
+
+
+def report(tokens: Series, passages: Series, turns: Sequence[Turn], policy: str) -> Findings:
+    """Return the tables."""
+    beside = [turn.ms - turn.model_ms for turn in turns]
+    whole = [turn.ms for turn in turns]
+    flat = [
+        (name, [f"{median(costs[EARLY]):.0f} ms", f"{median(costs[LATE]):.0f} ms", _times(costs)])
+        for name, costs in (("a turn", whole), ("beside the model", beside))
+    ]
+    parts = [
+        _told("tokens", tokens),
+        _told("passages", passages),
+        table(["turns 5 to 12", "turns 33 to 40", "ratio"], flat),
+        f"Policy `{policy}` for tokens and passages, `rag` for turns of {TURN_TOKENS:,} tokens.",
+    ]
+    figures = {
+        "tokens": _figures(tokens),
+        "passages": _figures(passages),
+        "turns_ms": whole,
+        "turns_beside_model_ms": beside,
+    }
+    return Findings("scale", "\n\n".join(parts), figures)
+
+
+def _times(costs: Sequence[float]) -> str:
+    return f"{median(costs[LATE]) / median(costs[EARLY]):.2f}"
+
+
+def _told(what: str, series: Series) -> str:
+    columns = [f"{size:,}" for size in series.sizes]
+    rows = [
+        (f"{name}, ms", [f"{cost:,.0f}" for cost in costs] + [f"{series.growth(costs):.2f}"])
+        for name, costs in (("cold", series.cold), ("warm", series.warm))
+    ]
+    return f"By {what}:\n\n{table([*columns, 'growth'], rows)}"
+
+
+def _figures(series: Series) -> Mapping[str, object]:
+    return {
+        "sizes": series.sizes,
+        "cold_ms": series.cold,
+        "warm_ms": series.warm,
+        "growth": {"cold": series.growth(series.cold), "warm": series.growth(series.warm)},
+    }
+
+
+def plot(tokens: Series, turns: Sequence[Turn], folder: Path) -> None:
+    """Draw cost over tokens and over turns."""
+    draw(
+        folder / "scale-tokens.svg",
+        [Line("cold", tokens.sizes, tokens.cold), Line("warm", tokens.sizes, tokens.warm)],
+        title="What a prompt costs",
+        x="tokens",
+        y="ms",
+        logarithmic=True,
+    )
+    numbers = range(1, len(turns) + 1)
+    draw(
+        folder / "scale-turns.svg",
+        [
+            Line("a turn", numbers, [turn.ms for turn in turns]),
+            Line("beside the model", numbers, [turn.ms - turn.model_ms for turn in turns]),
+        ],
+        title=f"What a turn of {TURN_TOKENS:,} new tokens costs",
+        x="turn",
+        y="ms",
+    )
+
+
+async def measure(policy: str, threads: int, most: int) -> tuple[Series, Series, list[Turn]]:
+    """Time all three."""
+    passages = Passages()
+    async with workshop(policy, threads) as house:
+        await house.prepare(passages.prompt(LEAST_TOKENS, seed=-1))
+        tokens = await by_tokens(house, passages, most)
+        many = await by_passages(house, passages)
+    async with workshop("rag", threads) as house:
+        await house.prepare(passages.prompt(LEAST_TOKENS, seed=-1))
+        return tokens, many, await by_turns(house, passages)
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--policy", default="default")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--most", type=int, default=128_000, help="tokens of the largest prompt")
+    parser.add_argument("--plots", type=Path, help="draw into this folder")
+    given = add_outputs(parser).parse_args()
+    found = asyncio.run(measure(given.policy, given.threads, given.most))
+    if given.plots:
+        plot(found[0], found[2], given.plots)
+    publish(report(*found, given.policy), given)
+
+
+if __name__ == "__main__":
+    main()
