@@ -3,7 +3,7 @@
 import json
 
 from driving import Answers, Notes, Run, assistant, examples, is_subsequence, passages, policy, user
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import DeadlineExceeded, Overloaded
@@ -200,6 +200,7 @@ def test_nothing_is_longer_but_for_what_is_recalled(messages, choices):
 
 
 @examples(40)
+@example([user(f"{passages(FACTS[0])}\n\n{QUESTIONS[0]}"), user("\x85")])
 @given(conversations())
 def test_questions_instructions_and_answers_are_never_shortened(messages):
     choices = policy()

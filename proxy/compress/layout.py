@@ -226,6 +226,9 @@ def render_spans(
     edits: list[LeafEdit] = []
     after: list[Mapping[Component, int]] = []
     for address, segments in _by_leaf(material.turn, material.texts):
+        if not any(index in kept for index, _ in segments):
+            after.append(material.whole[address])
+            continue
         text = material.texts[address]
         runs = [
             (piece, segment.component)
@@ -234,7 +237,7 @@ def render_spans(
         ]
         edited = _count_runs(text, runs, encoding)
         pieces: tuple[Piece, ...] = tuple(_merged(piece for piece, _ in runs))
-        if all(not _said(piece, text).strip() for piece, _ in runs):
+        if text.strip() and all(not _said(piece, text).strip() for piece, _ in runs):
             pieces = (Mark.ELISION,)
             edited = {**edited, segments[0][1].component: encoding.count(Mark.ELISION)}
         if sum(edited.values()) < sum(material.whole[address].values()):
