@@ -204,7 +204,7 @@ def laid_out(text, rate):
 
 
 @examples(80)
-@example("alpha \n\n [4] alpha", 0.2, True)  # noqa: FBT003 - as hypothesis passes them
+@example("alpha \n\n [4] alpha", 0.2, True)
 @given(TEXTS, RATES, st.booleans())
 def test_laws_verbatim_protected_exact_and_never_longer(text, rate, protect):
     kept, result = compressed(text, rate, keep_protected=protect)
