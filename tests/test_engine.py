@@ -437,3 +437,66 @@ async def test_what_another_process_read_costs_no_model_time(tmp_path):
     assert again.timings.memo_misses == 0
     for one, other in zip(first.documents, again.documents, strict=True):
         assert one.units.tobytes() == other.units.tobytes()
+
+
+class Together(Gated):
+    """Reads windows in one call; says how many tokens each call held."""
+
+    together = 8
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def read_together(self, windows):
+        found = super().read_together(windows)
+        self.calls.append([len(ids) for ids in windows])
+        return found
+
+
+async def test_short_documents_are_read_in_one_call():
+    scorer = Together()
+    request = ask("one two", "three", "whale " * 40, "four", "five six", questions=["seven"])
+    with engine_of(scorer) as engine:
+        scorer.calls.clear()
+        scorer.open()
+        scores = await score(engine, request)
+    assert scorer.calls == [[2, 1], [32], [8], [1, 2]]
+    expected = HashScorer().embed_documents(request.documents)
+    assert [d.whole.tolist() for d in scores.documents] == [d.whole.tolist() for d in expected]
+    assert scores.timings.scored_tokens == 47
+
+
+async def test_each_thread_is_left_its_share_of_short_documents():
+    scorer = Together()
+    with engine_of(scorer, threads=4) as engine:
+        scorer.calls.clear()
+        scorer.open()
+        await score(engine, ask("abcdefgh", "bcdefghi", "cdefghij", "defghijk"))
+    assert scorer.calls == [[1], [1], [1], [1]]
+
+
+async def test_equal_documents_are_not_read_in_one_call():
+    scorer = Together()
+    with engine_of(scorer) as engine:
+        scorer.calls.clear()
+        scorer.open()
+        scores = await score(engine, ask("red", "red", "fox"))
+    assert scorer.calls == [[1], [1]]
+    assert scores.documents[0] is scores.documents[1]
+
+
+async def test_of_documents_taken_together_only_unknown_ones_are_read(tmp_path):
+    scorer, path = Together(), tmp_path / "memo.sqlite3"
+    disk = DiskMemo(path, 2**20)
+    with engine_of(HashScorer(), VectorMemo(shelf=DiskShelf(disk))) as engine:
+        await score(engine, ask("red"))
+    disk.close()  # commits
+    disk = DiskMemo(path, 2**20)
+    with engine_of(scorer, VectorMemo(shelf=DiskShelf(disk))) as engine:
+        scorer.calls.clear()
+        scorer.open()
+        scores = await score(engine, ask("red", "fox", "hen"))
+    disk.close()
+    assert scorer.calls == [[1, 1]]
+    assert (scores.timings.memo_hits, scores.timings.memo_misses) == (1, 2)

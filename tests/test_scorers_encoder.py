@@ -15,6 +15,7 @@ from proxy.memo import VectorMemo
 from proxy.scorers import load_scorer
 from proxy.scorers.arithmetic import Arithmetic, Fp32Linear, Int8Linear, best, int8_is_exact
 from proxy.scorers.encoder import MODELS, EmbeddedEncoder
+from proxy.scorers.pooling import drain
 from proxy.types import Span
 
 SHIPPED = MODELS / "all-minilm-l6-v2"
@@ -145,6 +146,33 @@ def test_vectors_do_not_move_with_the_batch_or_the_threads(each):
     for i, expected in enumerate(alone):
         assert np.array_equal(answers[i].units, expected.units)
         assert np.array_equal(answers[i].whole, expected.whole)
+
+
+@needs_int8
+@pytest.mark.parametrize("seed", range(8))
+def test_windows_read_together_get_the_bits_that_they_get_alone(seed):
+    encoder = EmbeddedEncoder(arithmetic=Arithmetic.INT8)
+    draw = np.random.default_rng(seed)
+    windows = [draw.integers(200, 30_000, size=n) for n in draw.integers(1, 90, size=7)]
+    assert encoder.together > 0
+    for found, window in zip(encoder.read_together(windows), windows, strict=True):
+        alone = encoder.read(window)
+        assert np.array_equal(found.final, alone.final)
+        assert np.array_equal(found.middle, alone.middle)
+
+
+@needs_int8
+def test_documents_read_together_get_the_vectors_that_they_get_alone():
+    encoder = EmbeddedEncoder(arithmetic=Arithmetic.INT8)
+    documents = [document(seed, units) for seed, units in enumerate((1, 40, 2, 0, 90, 3))]
+    together = drain(encoder.documents_steps(documents))
+    for found, expected in zip(together, encoder.embed_documents(documents), strict=True):
+        assert np.array_equal(found.units, expected.units)
+        assert np.array_equal(found.whole, expected.whole)
+
+
+def test_float32_reads_each_window_alone():
+    assert EmbeddedEncoder(arithmetic=Arithmetic.FP32).together == 0
 
 
 @needs_int8

@@ -4,8 +4,9 @@ Theory of operation.  A score request becomes a job; what the memo knows is answ
 what it lacks waits as items, one per text.  Threads of the engine's own take items from a ring of
 jobs, so that jobs take turns: a thread reads windows of one item until it has read a quantum of
 tokens, gives an unfinished item back, and serves the next job.  A small request thus waits for a
-quantum of each larger one, never for the whole of it.  Background jobs (prefetch) are served only
-when nobody waits.
+quantum of each larger one, never for the whole of it.  Short documents of a job are read in one
+call where the model gives each the bits that it gets alone.  Background jobs (prefetch) are served
+only when nobody waits.
 
 A job whose future was cancelled, by a caller that hung up or a deadline that passed, is dropped
 when it is next to be served, and its item in work at the next window.  What was read up to then
@@ -198,11 +199,10 @@ class Engine:
     def _items(self, scorer: Models, request: ScoreRequest) -> Iterator[Item]:
         """Make an item of each text: documents, questions, passages, classified texts."""
         memo, revision, guess = self._memo, scorer.revision, scorer.estimate_tokens
+        for place, d in enumerate(request.documents):
+            key, begin = memo.document_key(revision, d), partial(scorer.document_steps, d)
+            yield Item(place, key, guess(d.text), begin, document=d)
         made: list[tuple[bytes, int, Callable[[], Steps[Vectors]]]] = [
-            *(
-                (memo.document_key(revision, d), guess(d.text), partial(scorer.document_steps, d))
-                for d in request.documents
-            ),
             *(
                 (memo.question_key(revision, q), guess(q), partial(scorer.question_steps, q))
                 for q in request.questions
@@ -216,8 +216,8 @@ class Engine:
                 for t in request.classified
             ),
         ]
-        for place, (key, estimate, begin) in enumerate(made):
-            yield Item(place, key, estimate, begin)
+        for place, (key, estimate, steps) in enumerate(made, len(request.documents)):
+            yield Item(place, key, estimate, steps)
 
     def _lacking(self, items: Sequence[Item]) -> list[Item]:
         """Return the items that a model would have to read.  Looks on the memo's shelf, too."""
@@ -258,61 +258,90 @@ class Engine:
                 return
             self._serve(*taken)
 
-    def _take(self) -> tuple[Ring, Job, Item] | None:
+    def _take(self) -> tuple[Ring, Job, list[Item]] | None:
+        together = 0 if self._scorer is None else self._scorer.together
         for ring in (self._asked, self._background):
-            taken = None if self._closing else ring.take()
+            taken = None if self._closing else ring.take(together, len(self._threads))
             if taken is not None:
                 return ring, *taken
         return None
 
-    def _serve(self, ring: Ring, job: Job, item: Item) -> None:
-        """Read a quantum of one item; then it is done, goes back, or fails with its job."""
+    def _serve(self, ring: Ring, job: Job, items: list[Item]) -> None:
+        """Read a quantum of the items; then they are done, go back, or fail with their job."""
         started_s = time.perf_counter()
         if job.begun_s is None:
             job.begun_s = started_s
         try:
-            tokens, vectors = self._read(job, item)
+            tokens, done = self._read(job, items)
         except BaseException as error:  # noqa: BLE001 - a panic must not end the thread
             with self._changed:
-                job.in_work -= 1
+                job.in_work -= len(items)
                 _fail(job, _translated(error))
             return
         elapsed_s = time.perf_counter() - started_s
+        estimate = sum(item.estimate for item in items)
         with self._changed:
             self._pace.measured(tokens, elapsed_s)
-            job.in_work -= 1
+            job.in_work -= len(items)
             job.model_s += elapsed_s
             job.scored_tokens += tokens
-            job.remaining = max(job.remaining - (tokens if vectors is None else item.estimate), 0)
-            self._put_away(ring, job, item, vectors)
+            job.remaining = max(job.remaining - (estimate if done else tokens), 0)
+            self._put_away(ring, job, items, done)
 
-    def _read(self, job: Job, item: Item) -> tuple[int, Vectors | None]:
-        """Read windows until a quantum is full, the item is complete, or nobody wants it."""
+    def _read(self, job: Job, items: list[Item]) -> tuple[int, dict[int, Vectors]]:
+        """Read until a quantum is full, the items are complete, or nobody wants them.
+
+        Returns the tokens read and, once they are complete, the items' vectors by place.
+        """
         # Another job may have read it meanwhile, or another process: the shelf is asked here, not
         # where the request came in, because it is a disk.
-        found = None if item.steps else self._memo.fetch(item.key)
-        if found is not None:
+        fresh = {item.place: item.key for item in items if item.steps is None}
+        looked = {place: self._memo.fetch(key) for place, key in fresh.items()}
+        found = {place: vectors for place, vectors in looked.items() if vectors is not None}
+        if found:
             with self._changed:
-                job.found()
-            return 0, found
+                job.found(len(found))
+        left = [item for item in items if item.place not in found]
+        if len(left) > 1:
+            tokens, vectors = self._read_together(job, left)
+        else:
+            tokens, vectors = self._read_one(job, left[0]) if left else (0, [])
+        for item, each in zip(left, vectors, strict=False):
+            if not is_finite(each):
+                raise FloatingPointError("the model answered with NaN or infinity")
+            self._memo.put(item.key, each)
+            found[item.place] = each
+        return tokens, found if len(found) == len(items) else {}
+
+    def _read_one(self, job: Job, item: Item) -> tuple[int, list[Vectors]]:
         tokens = 0
         while tokens < QUANTUM_TOKENS and not job.future.done():
             read, vectors = item.step()
             tokens += read
             if vectors is not None:
-                if not is_finite(vectors):
-                    raise FloatingPointError("the model answered with NaN or infinity")
-                self._memo.put(item.key, vectors)
-                return tokens, vectors
-        return tokens, None
+                return tokens, [vectors]
+        return tokens, []
 
-    def _put_away(self, ring: Ring, job: Job, item: Item, vectors: Vectors | None) -> None:
-        if vectors is not None:
-            job.vectors[item.place] = vectors
+    def _read_together(self, job: Job, items: list[Item]) -> tuple[int, list[Vectors]]:
+        """Read several documents to their end: they were taken together because they are short."""
+        assert self._scorer is not None  # noqa: S101 - who reads has a model
+        steps = self._scorer.documents_steps([i.document for i in items if i.document is not None])
+        tokens = 0
+        while not job.future.done():
+            try:
+                tokens += next(steps)
+            except StopIteration as done:
+                return tokens, list(done.value)
+        return tokens, []
+
+    def _put_away(self, ring: Ring, job: Job, items: list[Item], done: dict[int, Vectors]) -> None:
+        if done:
+            for place, vectors in done.items():
+                job.vectors[place] = vectors
             if job.finished:
                 _answer(job)
         elif not job.future.done():
-            ring.give_back(job, item)
+            ring.give_back(job, items)
             self._changed.notify()
 
 

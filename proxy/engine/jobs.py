@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from proxy.compress.ports import (
+    Document,
     DocumentVectors,
     KeepProbabilities,
     QuestionVectors,
@@ -23,12 +24,13 @@ from proxy.scorers.pooling import Steps
 
 @dataclass(slots=True)
 class Item:
-    """One document or question to embed; ``steps`` are under way once it has been begun."""
+    """One text to embed or rate; ``steps`` are under way once it has been begun."""
 
     place: int  # in the job's vectors
     key: bytes
-    estimate: int  # encoder tokens, guessed
+    estimate: int  # tokens, guessed
     begin: Callable[[], Steps[Vectors]]
+    document: Document | None = None  # where it is one: others may be read with it
     steps: Steps[Vectors] | None = None
 
     def step(self) -> tuple[int, Vectors | None]:
@@ -63,15 +65,29 @@ class Job:
         self.remaining = sum(item.estimate for item in self.waiting)
         self.memo_misses = len(self.waiting)
 
-    def found(self) -> None:
+    def found(self, items: int) -> None:
         """Count what was missing as known after all."""
-        self.memo_hits += 1
-        self.memo_misses -= 1
+        self.memo_hits += items
+        self.memo_misses -= items
 
     @property
     def finished(self) -> bool:
         """Whether nothing is missing any more."""
         return not self.waiting and not self.in_work
+
+    def take(self, together: int, threads: int) -> list[Item]:
+        """Hand out the next item and, where it is a document, others to be read in one call.
+
+        They have room in ``together`` tokens, and each of ``threads`` is left its share.  Equal
+        documents are not taken together: the later one is found in the memo.
+        """
+        items = [self.waiting.popleft()]
+        room = min(together, -(-self.remaining // threads)) - items[0].estimate
+        while self.waiting and _join(items, self.waiting[0]) and self.waiting[0].estimate <= room:
+            items.append(self.waiting.popleft())
+            room -= items[-1].estimate
+        self.in_work += len(items)
+        return items
 
     def scores(self) -> Scores:
         """Return the answer; call it once nothing is missing."""
@@ -110,25 +126,30 @@ class Ring:
         """Put a job at the back."""
         self._jobs.append(job)
 
-    def take(self) -> tuple[Job, Item] | None:
-        """Hand out an item of the next job that someone still waits for; drop the others."""
+    def take(self, together: int, threads: int) -> tuple[Job, list[Item]] | None:
+        """Hand out items of the next job that someone still waits for; drop the others."""
         while self._jobs:
             job = self._jobs.popleft()
             if job.future.done() or not job.waiting:
                 job.waiting.clear()
                 continue
-            item = job.waiting.popleft()
-            job.in_work += 1
+            items = job.take(together, threads)
             if job.waiting:
                 self._jobs.append(job)
-            return job, item
+            return job, items
         return None
 
-    def give_back(self, job: Job, item: Item) -> None:
-        """Put an unfinished item first in its job again."""
+    def give_back(self, job: Job, items: Sequence[Item]) -> None:
+        """Put unfinished items first in their job again."""
         if not job.waiting:
             self._jobs.append(job)
-        job.waiting.appendleft(item)
+        job.waiting.extendleft(reversed(items))
+
+
+def _join(items: Sequence[Item], other: Item) -> bool:
+    """Tell whether all are documents not yet begun, and ``other`` equals none of them."""
+    fresh = all(i.document is not None and i.steps is None for i in (items[0], other))
+    return fresh and all(item.key != other.key for item in items)
 
 
 def is_finite(vectors: Vectors) -> bool:

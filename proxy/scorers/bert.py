@@ -1,16 +1,19 @@
-"""The forward pass of a BERT encoder in plain torch, for one unpadded sequence.
+"""The forward pass of a BERT encoder in plain torch, for unpadded sequences.
 
 Weights come from a file of our own: two-dimensional ones as int8 rows with one float32 scale each
 (weight = rows * scale), the rest as they are.  Matrices are widened to float32 when loaded,
 or used as they are (:mod:`proxy.scorers.arithmetic`); the word table stays int8 and is widened row
 by row as words are looked up, which gives the same numbers in a quarter of the memory.
 
+Several sequences may be read together: their tokens lie under each other, as rows, and only
+attention is told where one ends.  No row is padded, and whatever else is done is done row by row.
+
 Written out because importing transformers takes seconds, and this takes a page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,16 +63,23 @@ class _Layer:
     outer: Linear
     norm2: _Norm
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
         n, d = x.shape
-        q, k, v = self.qkv(x).view(n, 3, self.heads, d // self.heads).permute(1, 2, 0, 3)
-        mixed = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]  # (heads, n, d/heads)
-        x = self.norm1(x + self.attended(mixed.transpose(0, 1).reshape(n, d)))
+        asked = torch.split(self.qkv(x).view(n, 3, self.heads, d // self.heads), list(lengths))
+        mixed = [_attend(sequence) for sequence in asked]
+        x = self.norm1(x + self.attended(mixed[0] if len(mixed) == 1 else torch.cat(mixed)))
         return self.norm2(x + self.outer(F.gelu(self.inner(x))))
 
 
+def _attend(qkv: Tensor) -> Tensor:
+    """Let the tokens of one sequence attend to each other: (n, 3, heads, d/heads) to (n, d)."""
+    q, k, v = qkv.permute(1, 2, 0, 3)  # (heads, n, d/heads) each
+    mixed = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
+    return mixed.transpose(0, 1).reshape(len(qkv), -1)
+
+
 class Bert:
-    """An encoder of the BERT family: ids of one sequence in, states of two layers out."""
+    """An encoder of the BERT family: ids of sequences in, states of two layers out."""
 
     def __init__(self, shape: Shape, weights: Mapping[str, Tensor], arithmetic: Arithmetic) -> None:
         """Widen the matrices; a missing or misshapen tensor is a KeyError or a ValueError."""
@@ -85,12 +95,14 @@ class Bert:
             raise ValueError(f"words: found {tuple(self._words.shape)}, wanted {shape}")
 
     @torch.inference_mode()
-    def __call__(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the final states and those two thirds down, each (n, d), of ids (n,)."""
-        x = self._words[ids] * self._word_scales[ids] + self._places[: len(ids)]
-        x = middle = self._norm(x)
+    def __call__(self, sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the final states and those two thirds down, each (n, d), of n ids in all."""
+        lengths = [len(sequence) for sequence in sequences]
+        ids = torch.cat(list(sequences))
+        places = torch.cat([self._places[:length] for length in lengths])
+        x = middle = self._norm(self._words[ids] * self._word_scales[ids] + places)
         for number, layer in enumerate(self._layers, 1):
-            x = layer(x)
+            x = layer(x, lengths)
             if number == self.shape.middle:
                 middle = x
         return x, middle

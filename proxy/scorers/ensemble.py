@@ -6,7 +6,7 @@ loading, so they wait for the first method that asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Protocol
 
@@ -30,6 +30,13 @@ class Models(Protocol):
     @property
     def revision(self) -> str:
         """Models, weights and numeric backend."""
+
+    @property
+    def together(self) -> int:
+        """Encoder tokens that are well read in one call; 0 where each window is read alone."""
+
+    def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
+        """Embed documents, windows of several read in one call, a call per step."""
 
     def document_steps(self, document: Document) -> Steps[DocumentVectors]:
         """Embed a document, one window per step."""
@@ -89,6 +96,15 @@ class Ensemble:
         with self._loading:
             self._classifier = self._classifier or self._load_classifier()
             return self._classifier
+
+    @property
+    def together(self) -> int:
+        """Encoder tokens that are well read in one call; 0 where each window is read alone."""
+        return self._encoder.together
+
+    def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
+        """Embed documents, windows of several read in one call, a call per step."""
+        return self._encoder.documents_steps(documents)
 
     def document_steps(self, document: Document) -> Steps[DocumentVectors]:
         """Embed a document, one window per step."""

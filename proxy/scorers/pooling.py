@@ -7,7 +7,10 @@ not some tolerance, is why scores do not move with the batch (law 9).  A token b
 in which its first character lies.  Sums are kept in float64, so a unit that straddles windows is
 the plain token-weighted mean over its pieces.
 
-Reading is a generator that stops after each window: whoever drives it may turn to a shorter job,
+Windows of several documents may go to the model in one call where that gives each of them the bits
+that it gets alone (``together``): a backend says so, after having tried.
+
+Reading is a generator that stops after each call: whoever drives it may turn to a shorter job,
 or drop the rest, between any two of them.
 """
 
@@ -16,8 +19,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -31,6 +35,7 @@ Ids: TypeAlias = NDArray[np.int64]
 Sums: TypeAlias = NDArray[np.float64]
 Steps: TypeAlias = Generator[int, None, T]
 """Work in steps: yields the encoder tokens that a step read, returns the result."""
+_Reading: TypeAlias = Generator[Ids, Vector, DocumentVectors]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _UTF8_BYTES_PER_TOKEN = 4.0
@@ -47,6 +52,13 @@ class Scorer(Protocol):
     @property
     def revision(self) -> str:
         """Model, weights and numeric backend."""
+
+    @property
+    def together(self) -> int:
+        """Encoder tokens that are well read in one call; 0 where each window is read alone."""
+
+    def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
+        """Embed documents, windows of several read in one call, a call per step."""
 
     def document_steps(self, document: Document) -> Steps[DocumentVectors]:
         """Embed a document, one window per step."""
@@ -87,6 +99,7 @@ class LateEncoder(ABC):
     width: int  # d
     window: int  # tokens per window, special tokens not counted
     unknown: int | None  # id of the unknown token
+    together: int = 0  # tokens that are well read in one call; 0 where each window is read alone
 
     @abstractmethod
     def tokenise(self, text: str) -> Tokens:
@@ -96,8 +109,40 @@ class LateEncoder(ABC):
     def read(self, ids: Ids) -> States:
         """Run the model over one window of at most ``window`` tokens, alone."""
 
+    def read_together(self, windows: Sequence[Ids]) -> list[States]:
+        """Run the model over windows; each gets the bits that it gets alone."""
+        return [self.read(ids) for ids in windows]
+
     def document_steps(self, document: Document) -> Steps[DocumentVectors]:
         """Embed a document, one window per step."""
+        return (yield from self.documents_steps([document]))[0]
+
+    def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
+        """Embed documents, windows of several read in one call, a call per step."""
+        found: dict[int, DocumentVectors] = {}
+        waiting: dict[int, tuple[_Reading, Ids]] = {}  # by place: the window that each needs next
+
+        def go_on(place: int, reading: _Reading, step: Callable[[], Ids]) -> None:
+            try:
+                waiting[place] = reading, step()
+            except StopIteration as done:
+                found[place] = done.value
+
+        for place, document in enumerate(documents):
+            reading = self._reading(document)
+            go_on(place, reading, partial(next, reading))
+        while waiting:
+            lengths = {place: len(ids) for place, (_, ids) in waiting.items()}
+            places = fitting(lengths, self.together)
+            taken = [waiting.pop(place) for place in places]
+            states = self.read_together([ids for _, ids in taken])
+            for place, (reading, _), each in zip(places, taken, states, strict=True):
+                go_on(place, reading, partial(reading.send, each.final))
+            yield sum(len(ids) for _, ids in taken)
+        return [found[place] for place in range(len(documents))]
+
+    def _reading(self, document: Document) -> _Reading:
+        """Pool a document: yields the ids of a window, is sent its final states."""
         spans = np.array(document.units, dtype=np.int64).reshape(-1, 2)
         sums = np.zeros((len(spans), self.width))
         counts = np.zeros(len(spans), dtype=np.int64)
@@ -107,11 +152,10 @@ class LateEncoder(ABC):
             first, last = np.searchsorted(tokens.starts + begin, spans.T)  # tokens of each unit
             counts += last - first
             for start, end in windows(len(tokens.ids), last.tolist(), self.window):
-                states = self.read(tokens.ids[start:end]).final.astype(np.float64)
+                states = (yield tokens.ids[start:end]).astype(np.float64)
                 _add_by_unit(sums, states, first - start, last - start)
                 total += states.sum(axis=0)
                 tokens_read += end - start
-                yield end - start
         return DocumentVectors(
             units=_mean(sums, counts[:, None]),
             unit_tokens=_frozen(counts.astype(np.int32)),
@@ -205,6 +249,21 @@ def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int,
             end = int(near[np.argmin(np.abs(near - even))]) if len(near) else start + limit
         yield start, end
         start = end
+
+
+def fitting(lengths: Mapping[int, int], limit: int) -> list[int]:
+    """Return the first place, and those after it that fit with it into ``limit`` tokens.
+
+    >>> fitting({0: 300, 1: 20}, 256), fitting({1: 90, 4: 200, 5: 100}, 256), fitting({1: 9}, 0)
+    ([0], [1, 5], [1])
+    """
+    chosen: list[int] = []
+    total = 0
+    for place, length in lengths.items():
+        if not chosen or total + length <= limit:
+            chosen.append(place)
+            total += length
+    return chosen
 
 
 def encodable(text: str) -> str:
