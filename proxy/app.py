@@ -372,7 +372,9 @@ def build_engine(settings: Settings, memo: VectorMemo) -> ModelEngine:
 
     def load() -> Models:
         preload()  # the encodings, so that no request waits for them either
-        return load_models(settings.model, settings.language_model, settings.classifier)
+        return load_models(
+            settings.model, settings.language_model, settings.classifier, settings.backend
+        )
 
     return ModelEngine(
         load,

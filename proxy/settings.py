@@ -62,6 +62,14 @@ class LogFormat(StrEnum):
     CONSOLE = "console"
 
 
+class Backend(StrEnum):
+    """The numbers that models are computed in."""
+
+    AUTO = "auto"
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
 def _upstream(text: str) -> str:
     """Normalise the base URL; never repeat it in the message: it may hold a password."""
     try:
@@ -148,6 +156,9 @@ class Settings(BaseModel):
     """The causal LM of the methods that ask for one, likewise; loaded on first use."""
     classifier: Text | None = None
     """The token classifier of ``llmlingua2``: a Hugging Face name or a local folder."""
+    backend: Backend = Backend.AUTO
+    """What models compute in: ``int8``, ``fp32``, or ``auto``, int8 where the processor does it
+    exactly and fast.  ``laconic doctor`` measures them."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Threads that each process's model may use; an equal share of all cores if left out."""
     queue_entries: Annotated[int, Field(ge=1)] = 64

@@ -12,7 +12,7 @@ from proxy.compress.ports import Document, ScoreRequest
 from proxy.engine import Engine
 from proxy.errors import PolicyError
 from proxy.memo import VectorMemo
-from proxy.scorers import load_scorer
+from proxy.scorers import load_models, load_scorer
 from proxy.scorers.arithmetic import Arithmetic, Fp32Linear, Int8Linear, best, int8_is_exact
 from proxy.scorers.encoder import MODELS, EmbeddedEncoder
 from proxy.scorers.pooling import drain
@@ -221,6 +221,32 @@ def test_the_revision_names_weights_and_arithmetic():
     found = EmbeddedEncoder(arithmetic=Arithmetic.FP32).revision
     assert found.startswith(f"all-minilm-l6-v2@{config['revision']}/torch-")
     assert "-fp32-" in found
+
+
+def test_the_backend_of_the_settings_is_the_one_that_computes():
+    assert "-fp32-" in load_scorer(backend="fp32").revision
+    assert load_scorer(backend="auto").revision == EmbeddedEncoder(arithmetic=best()).revision
+
+
+@needs_int8
+def test_int8_may_be_asked_for_by_name():
+    assert "-int8-" in load_scorer(backend="int8").revision
+
+
+def test_a_backend_that_is_none_is_refused():
+    with pytest.raises(PolicyError, match="found 'bf16', wanted one of auto, fp32, int8"):
+        load_scorer(backend="bf16")
+
+
+def test_a_hub_model_is_not_read_in_int8():
+    with pytest.raises(PolicyError, match=r"found int8 for model 'some/model'.* wanted fp32"):
+        load_scorer("some/model", "int8")
+
+
+def test_the_revision_of_all_models_names_the_backend():
+    # The causal LM loads later, in the same backend: what it said under another is not reused.
+    found = {load_models("embedded", "embedded", None, b).revision for b in ("fp32", "auto")}
+    assert len(found) == 2
 
 
 def test_embedded_is_what_the_package_carries():

@@ -73,6 +73,9 @@ ModelOption = Annotated[
     str | None,
     typer.Option(help="The encoder: `embedded`, a Hugging Face name or a local folder."),
 ]
+BackendOption = Annotated[
+    str | None, typer.Option(help="What models compute in: auto, int8 or fp32.")
+]
 ThreadsOption = Annotated[str | None, typer.Option(help="Threads that the model may use.")]
 
 
@@ -93,6 +96,7 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     log_format: Annotated[str | None, typer.Option(help="json or console.")] = None,
     model: ModelOption = None,
+    backend: BackendOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Run the proxy.
@@ -110,6 +114,7 @@ def serve(
         log_level=log_level,
         log_format=log_format,
         model=model,
+        backend=backend,
         threads=threads,
     )
     from proxy.workers import run
@@ -159,10 +164,13 @@ def compress(
         typer.Option(metavar="FILE", help="Write the stats lines there, not to stderr."),
     ] = None,
     model: ModelOption = None,
+    backend: BackendOption = None,
     threads: ThreadsOption = None,
 ) -> None:
     """Compress a chat request: body on stdin, compressed body on stdout, stats on stderr."""
-    settings = _settings(policies=policies, model=model, threads=threads, ledger_path="none")
+    settings = _settings(
+        policies=policies, model=model, backend=backend, threads=threads, ledger_path="none"
+    )
     from proxy.cli import compressing
 
     plan = compressing.plan(settings, policy=policy, rate=rate)

@@ -18,34 +18,48 @@ __all__ = ["EMBEDDED", "Models", "Scorer", "Steps", "load_models", "load_scorer"
 EMBEDDED: Final = "embedded"
 """The models that travel in the package."""
 
+AUTO: Final = "auto"
+"""The backend that suits the machine."""
+
+INT8: Final = "int8"
+
 LANGUAGE_MODEL: Final = Path(__file__).parent / "models" / "laconic-tiny"
 """The embedded causal LM."""
 
 
-def load_scorer(name: str = EMBEDDED) -> Scorer:
+def load_scorer(name: str = EMBEDDED, backend: str = AUTO) -> Scorer:
     """Load the ``embedded`` encoder, any other by hub name or local folder.
 
-    Raises PolicyError where there is no such model, or none that can be used.
+    Raises PolicyError where there is no such model, none that can be used, or none that this
+    backend can compute.
     """
     if name == EMBEDDED:
-        from proxy.scorers.encoder import EmbeddedEncoder  # noqa: PLC0415 - torch loads here
+        from proxy.scorers.arithmetic import chosen  # noqa: PLC0415 - torch loads here
+        from proxy.scorers.encoder import EmbeddedEncoder  # noqa: PLC0415
 
-        return EmbeddedEncoder()
+        return EmbeddedEncoder(arithmetic=chosen(backend))
+    if backend == INT8:
+        raise PolicyError(
+            f"LACONIC_BACKEND: found int8 for model {name!r}, which is read in float32,"
+            " wanted fp32 or auto"
+        )
     from proxy.scorers.hub import HubEncoder  # noqa: PLC0415 - torch and transformers load here
 
     return HubEncoder(name)
 
 
-def load_models(encoder: str, language_model: str, classifier: str | None) -> Models:
+def load_models(
+    encoder: str, language_model: str, classifier: str | None, backend: str = AUTO
+) -> Models:
     """Load the encoder; the causal LM and the token classifier load when a method first asks.
 
     Raises PolicyError where there is no such encoder; the others raise it when they are asked.
     """
     return Ensemble(
-        load_scorer(encoder),
-        reader=lambda: _load_reader(language_model),
+        load_scorer(encoder, backend),
+        reader=lambda: _load_reader(language_model, backend),
         classifier=lambda: _load_classifier(classifier),
-        names=f"{_told(language_model)}+{classifier}",
+        names=f"{_told(language_model)}/{backend}+{classifier}",
     )
 
 
@@ -59,11 +73,15 @@ def _told(language_model: str) -> str:
     return f"{language_model}@{hashlib.sha256(told).hexdigest()[:12]}"
 
 
-def _load_reader(name: str) -> Reader:
-    from proxy.scorers.causal_lm import load_causal_lm  # noqa: PLC0415 - transformers loads here
+def _load_reader(name: str, backend: str) -> Reader:
+    from proxy.scorers.causal_lm import (  # noqa: PLC0415 - transformers loads here
+        Precision,
+        load_causal_lm,
+    )
     from proxy.scorers.passages import PassageReader  # noqa: PLC0415
 
-    return PassageReader(load_causal_lm(name))
+    precision = None if backend == AUTO else Precision(backend)
+    return PassageReader(load_causal_lm(name, precision=precision))
 
 
 def _load_classifier(name: str | None) -> Classifier:

@@ -17,6 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
+from proxy.errors import PolicyError
+from proxy.scorers import AUTO
+
 
 class Arithmetic(StrEnum):
     """Which numbers a model's matrices are multiplied in."""
@@ -71,7 +74,30 @@ def one_thread() -> None:
 
 def best() -> Arithmetic:
     """Return int8 where the processor has VNNI and multiplies exactly, float32 elsewhere."""
-    return Arithmetic.INT8 if _has_vnni() and int8_is_exact() else Arithmetic.FP32
+    return Arithmetic.INT8 if has_vnni() and int8_is_exact() else Arithmetic.FP32
+
+
+def chosen(backend: str) -> Arithmetic:
+    """Return the arithmetic of a setting: ``auto`` is the best; raises PolicyError for a wrong one.
+
+    int8 by name needs no VNNI, only sums that are exact: another processor may do it well, too.
+    """
+    if backend == AUTO:
+        return best()
+    if backend not in set(Arithmetic):
+        wanted = ", ".join([AUTO, *Arithmetic])
+        raise PolicyError(f"LACONIC_BACKEND: found {backend!r}, wanted one of {wanted}")
+    if backend == Arithmetic.INT8 and not int8_is_exact():
+        raise PolicyError(
+            "LACONIC_BACKEND: found int8, which this processor does not multiply exactly,"
+            " wanted fp32 or auto"
+        )
+    return Arithmetic(backend)
+
+
+def offered() -> list[Arithmetic]:
+    """Return the arithmetics that pass the self-check here."""
+    return [each for each in Arithmetic if each is not Arithmetic.INT8 or int8_is_exact()]
 
 
 def int8_is_exact() -> bool:
@@ -103,6 +129,7 @@ def _product(rows: Tensor, columns: Tensor) -> Tensor:
     return torch._int_mm(rows, columns)  # noqa: SLF001 - torch has no public name for it
 
 
-def _has_vnni() -> bool:
+def has_vnni() -> bool:
+    """Tell whether the processor multiplies int8 numbers four at a time (AVX512-VNNI)."""
     asked = getattr(torch.cpu, "_is_vnni_supported", None)  # no public name either
     return asked is not None and bool(asked())
