@@ -96,7 +96,7 @@ def test_help_names_every_command_and_loads_no_model_and_no_server():
     done = subprocess.run(  # noqa: S603 - our own interpreter and text
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    for command in ("serve", "check", "compress", "report", "demo", "version"):
+    for command in ("serve", "check", "compress", "report", "demo", "doctor", "version"):
         assert f" {command} " in done.stdout
     assert done.stdout.endswith("loaded: []\n")
 

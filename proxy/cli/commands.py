@@ -247,6 +247,41 @@ def demo(
 
 
 @app.command()
+def doctor(
+    *,
+    upstream: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where requests go, with or without /v1.")
+    ] = None,
+    policies: PoliciesOption = None,
+    ledger: LedgerOption = None,
+    model: ModelOption = None,
+    backend: BackendOption = None,
+    threads: ThreadsOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Examine this machine and these settings: what fails, what could be better, what to do.
+
+    Some ten seconds; nothing is written, and no key is sent.
+    """
+    from proxy.cli import doctor as examining
+
+    arguments = {
+        "upstream": upstream,
+        "policies": policies,
+        "ledger_path": ledger,
+        "model": model,
+        "backend": backend,
+        "threads": threads,
+    }
+    if as_json:
+        found = examining.run(arguments, os.environ)
+        typer.echo(examining.as_json(found))
+    else:
+        found = examining.run(arguments, os.environ, examining.show)
+    raise typer.Exit(1 if examining.failed(found) else 0)
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)

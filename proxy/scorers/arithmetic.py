@@ -131,5 +131,10 @@ def _product(rows: Tensor, columns: Tensor) -> Tensor:
 
 def has_vnni() -> bool:
     """Tell whether the processor multiplies int8 numbers four at a time (AVX512-VNNI)."""
-    asked = getattr(torch.cpu, "_is_vnni_supported", None)  # no public name either
+    return supports("vnni")
+
+
+def supports(feature: str) -> bool:
+    """Ask torch whether the processor has a feature; it has no public name for the question."""
+    asked = getattr(torch.cpu, f"_is_{feature}_supported", None)
     return asked is not None and bool(asked())

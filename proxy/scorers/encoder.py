@@ -28,6 +28,8 @@ class EmbeddedEncoder(LateEncoder):
     Any number of threads may read at once: weights are never written after loading.
     """
 
+    words: int  # of its vocabulary
+
     def __init__(
         self, folder: Path = MODELS / "all-minilm-l6-v2", arithmetic: Arithmetic | None = None
     ) -> None:
@@ -44,6 +46,7 @@ class EmbeddedEncoder(LateEncoder):
         self._head, self._tail = config["special"]["head"], config["special"]["tail"]
         self.unknown = config["special"]["unknown"]
         self.width = self._bert.shape.width
+        self.words = self._bert.shape.words
         self.window = config["window"] - len(self._head) - len(self._tail)
         self.revision = f"{config['name']}@{config['revision']}/{backend_name(chosen)}"
         self.together = TOGETHER if chosen is Arithmetic.INT8 and self._reads_alike() else 0
@@ -74,7 +77,7 @@ class EmbeddedEncoder(LateEncoder):
         """
         draw = np.random.default_rng(0)
         lengths = [min(length, self.window) for length in (1, 2, 7, 30, 65)]
-        found = [draw.integers(self._bert.shape.words, size=length) for length in lengths]
+        found = [draw.integers(self.words, size=length) for length in lengths]
         together = self.read_together(found)
         return all(
             np.array_equal(each.final, alone.final) and np.array_equal(each.middle, alone.middle)
