@@ -19,7 +19,7 @@ from proxy.scorers.weights import mapped
 
 MODELS: Final = Path(__file__).parent / "models"
 FORMAT: Final = 1
-TOGETHER: Final = 256  # tokens in one call: with more, activations leave the processor's cache
+TOGETHER: Final = 384  # tokens in one call: with more, activations leave the processor's cache
 
 
 class EmbeddedEncoder(LateEncoder):
