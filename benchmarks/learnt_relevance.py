@@ -52,18 +52,30 @@ def kept(pipeline: Pipeline, case: Case, name: str, rate: float | None) -> bool:
 Trial = tuple[str, Sequence[Case], str, float | None]
 
 
+LANGUAGES = ("ar", "es", "hi", "zh")
+RATES = {"nq_30docs_dev": (0.25, 0.125, 0.0625), "xquad_en": (0.125, 0.0625)}
+"""Per set; .25 and .125 in other languages."""
+
+
+def question_sets(count: int) -> dict[str, Sequence[Case]]:
+    """Return so many cases of each of the sets of questions that have an answer."""
+    shape = SHAPES["context, question"]
+    found = records("xquad_multi")
+    others = {lang: [record for record in found if record["lang"] == lang] for lang in LANGUAGES}
+    return {
+        "nq_30docs_dev": passage_cases(sampled(records("nq_30docs_dev"), count)),
+        "xquad_en": paragraph_cases(sampled(records("xquad_en"), count), shape),
+        **{
+            f"xquad_{lang}": paragraph_cases(sampled(mine, count), shape)
+            for lang, mine in others.items()
+        },
+    }
+
+
 def trials(count: int) -> Iterator[Trial]:
     """Yield each set, and the policy and rate that it is tried under."""
-    passages = passage_cases(sampled(records("nq_30docs_dev"), count))
-    yield from (("nq_30docs_dev", passages, "rag", rate) for rate in (0.25, 0.125, 0.0625))
-    shape = SHAPES["context, question"]
-    paragraphs = paragraph_cases(sampled(records("xquad_en"), count), shape)
-    yield from (("xquad_en", paragraphs, "rag", rate) for rate in (0.125, 0.0625))
-    found = records("xquad_multi")
-    for language in ("ar", "es", "hi", "zh"):
-        mine = sampled([record for record in found if record["lang"] == language], count)
-        cases = paragraph_cases(mine, shape)
-        yield from ((f"xquad_{language}", cases, "rag", rate) for rate in (0.25, 0.125))
+    for name, cases in question_sets(count).items():
+        yield from ((name, cases, "rag", rate) for rate in RATES.get(name, (0.25, 0.125)))
     later = follow_ups(sampled(records("xquad_en"), count * 3 // 5), "user", "questions")
     yield "follow-ups", later, "default", None
     yield "follow-ups", later, "rag", 0.5

@@ -16,7 +16,7 @@ docs/decisions/0006-relevance-as-it-comes.md tells what came of it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def examples(cases: Sequence[Case], cache: Path) -> list[Example]:
     if not cache.exists():
         _embed(documents, questions, cache)
     with np.load(cache) as kept:
-        units, wholes, asked = (_unit_length(kept[k]) for k in ("units", "wholes", "questions"))
+        units, wholes, asked = (unit_length(kept[k]) for k in ("units", "wholes", "questions"))
     if (len(wholes), len(asked)) != (len(documents), len(questions)):
         raise SystemExit(f"{cache}: found vectors of other cases, wanted these: delete it")
     sizes = [len(document.units) for document in documents]
@@ -104,7 +104,8 @@ def _embed(documents: Sequence[Document], questions: Sequence[str], cache: Path)
         )
 
 
-def _unit_length(vectors: NDArray[np.float32]) -> Tensor:
+def unit_length(vectors: NDArray[np.float32]) -> Tensor:
+    """Return vectors (..., d), each made length 1."""
     return F.normalize(torch.from_numpy(np.array(vectors, dtype=np.float32)), dim=-1)
 
 
@@ -125,21 +126,41 @@ def train(
             {"params": [model.scale], "lr": 0.05, "weight_decay": 0.0},
         ]
     )
-    steps = epochs * -(-len(shown) // batch)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, [rate, 0.05], total_steps=steps, pct_start=0.1
+    descend(
+        optimiser,
+        [rate, 0.05],
+        lambda i: model.loss(shown[i]),
+        len(shown),
+        epochs=epochs,
+        seed=seed,
+        batch=batch,
     )
+    return model
+
+
+def descend(
+    optimiser: torch.optim.Optimizer,
+    rates: list[float],
+    loss_of: Callable[[int], Tensor],
+    count: int,
+    *,
+    epochs: int,
+    seed: int,
+    batch: int = 48,
+) -> None:
+    """Minimise the mean of ``loss_of`` over ``count`` cases; ``rates`` are each group's highest."""
+    steps = epochs * -(-count // batch)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps, pct_start=0.1)
     order = np.random.default_rng(seed)
     for _ in range(epochs):
-        numbers = order.permutation(len(shown))
-        for start in range(0, len(numbers), batch):
-            chosen = numbers[start : start + batch]
-            loss = torch.stack([model.loss(shown[i]) for i in chosen]).mean()
+        numbers = order.permutation(count)
+        for start in range(0, count, batch):
+            chosen = numbers[start : start + batch].tolist()
+            loss = torch.stack([loss_of(i) for i in chosen]).mean()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             cycle.step()
-    return model
 
 
 @torch.no_grad()
