@@ -72,7 +72,10 @@ class Use:
 
 
 class Keeping(WithLm):
-    """The pipeline of the other benchmarks with the head in it; a text is read once."""
+    """The pipeline of the other benchmarks with the head in it; a text is read once.
+
+    For policies as ``fine.forced`` makes them: one question is asked, and then the documents.
+    """
 
     def __init__(self, outcome: Outcome) -> None:
         """Use the head as ``use`` says, at first not at all."""
@@ -81,24 +84,25 @@ class Keeping(WithLm):
         self._texts: dict[Document, Text] = {}
         self._asked: QuestionVectors | None = None
         self._odds: dict[Document, Odds] = {}  # of the question asked last
-        self._around: tuple[Document, ...] = ()  # the documents asked for last
+        self.around: tuple[Document, ...] = ()  # the documents asked for last
 
     def _scores(self, ask: ScoreRequest) -> Scores:
         scores = super()._scores(ask)
         if scores.questions:
-            self._hear(scores.questions[0])
+            self.hear(scores.questions[0])
             if self.use.units:
                 scores = replace(scores, questions=(_along(scores.questions[0]),))
         if ask.documents:
-            self._around = ask.documents
+            self.around = ask.documents
             if self.use.units:
                 scores = replace(scores, documents=tuple(self._stood(ask, scores)))
         if ask.passages and self.use.words:
             pairs = zip(ask.passages, scores.passages, strict=True)
-            scores = replace(scores, passages=tuple(self._told(*pair) for pair in pairs))
+            scores = replace(scores, passages=tuple(self.told(*pair) for pair in pairs))
         return scores
 
-    def _hear(self, asked: QuestionVectors) -> None:
+    def hear(self, asked: QuestionVectors) -> None:
+        """Take a question as the one that the head is to answer."""
         if asked is not self._asked:
             self._asked, self._odds = asked, {}
 
@@ -138,7 +142,7 @@ class Keeping(WithLm):
             yield stand_in(one, found[done : done + size], float(np.abs(found).max()))
             done += size
 
-    def _told(self, passage: Passage, rated: SelfInformation) -> SelfInformation:
+    def told(self, passage: Passage, rated: SelfInformation) -> SelfInformation:
         """Return what the head says of a passage's words, in the place of their nats.
 
         A passage that the LM cannot judge stays as it is, so that it loses no word here either.
@@ -155,7 +159,7 @@ class Keeping(WithLm):
     def _wanted(self, text: str, rated: SelfInformation) -> Vector:
         """Return -log p(dropped) of each of the LM's tokens (n,): sums over the encoder's."""
         found, done = np.full(len(rated.nats), 1e-6, dtype=np.float32), 0
-        for document in self._around:
+        for document in self.around:
             at = text.find(document.text, done)
             if at >= 0:
                 done = at + len(document.text)

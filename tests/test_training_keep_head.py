@@ -18,10 +18,17 @@ import keep_head
 import train_keep_head
 from fine import forced
 from keep_head import Keeping, Use
-from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
+from proxy.compress.ports import (
+    Band,
+    Document,
+    DocumentVectors,
+    Passage,
+    QuestionVectors,
+    SelfInformation,
+)
 from proxy.compress.relevance import cosine
 from proxy.scorers.encoder import EmbeddedEncoder
-from proxy.types import Span
+from proxy.types import Kind, Span
 from train_keep_head import Example, KeepHead, Outcome, Rated, Telling, Text
 
 WIDTH = 8
@@ -197,3 +204,20 @@ def test_a_head_that_counts_for_nothing_changes_nothing():
         pipeline.use = Use(units=units)
         found.append(pipeline.run(messages, forced(0.25)).text())
     assert found[0] == found[1] != found[2]
+
+
+def test_what_the_head_says_of_a_passage_is_laid_on_the_tokens_of_the_lm(encoder):
+    pipeline = Keeping(Outcome(KeepHead(384, Telling.NONE), "mean", 1.0))
+    document = Document("It was built in Kiel.", (Span(0, 21),))
+    passage = Passage(f"Mills\n{document.text}")
+    pipeline.use, pipeline.around = Use(words=math.inf), (document,)
+    pipeline.hear(encoder.embed_questions(["Where?"])[0])
+    ends = np.array([6, 8, 12, 27], dtype=np.int32)  # "Mills\n", "It", " was", the rest
+    starts = np.array([0, 6, 8, 12], dtype=np.int32)
+    bands = {Kind.PROSE: Band((1.0, 7.0), (2.0, 8.0))}
+    rated = SelfInformation(np.ones(4, np.float32), starts, ends, bands)
+    kept = np.logaddexp(0, pipeline.odds(document))  # of It was built in Kiel and the full stop
+    found = pipeline.told(passage, rated).nats
+    assert np.allclose(found, [0, kept[0], kept[1], kept[2:].sum()], atol=1e-4)
+    strange = replace(rated, nats=np.full(4, 9, np.float32))
+    assert pipeline.told(passage, strange) is strange
