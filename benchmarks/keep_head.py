@@ -1,6 +1,6 @@
 """Compare a head that says which tokens answer with the cascade, with and without its fine stage.
 
-    LACONIC_DATA=... python benchmarks/keep_head.py runs/keep/head.pt [--cases N] [--sets NAME ...]
+    LACONIC_DATA=... python benchmarks/keep_head.py runs/keep/head.pt [--cases N] [--sets ...]
 
 The head is used in two ways, each at equal budgets: for the worth of units, alone in place of their
 similarity or beside it, against the cascade as it ships; and for which light words the fine stage
@@ -258,6 +258,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=160)
     names = ["nq_30docs_dev", "xquad_en", *(f"xquad_{lang}" for lang in LANGUAGES), "qmsum_val"]
     parser.add_argument("--sets", nargs="*", choices=names, default=names)
+    parser.add_argument("--rates", nargs="*", type=float, default=RATES)
     options = parser.parse_args()
     torch.set_num_threads(1)
     pipeline = Keeping(Outcome.load(options.head))
@@ -266,7 +267,7 @@ def main() -> None:
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     found = sets(options.cases)
     for name in options.sets:
-        for rate in RATES:
+        for rate in options.rates:
             print("\n".join(rows(pipeline, name, found[name], rate)), flush=True)
 
 
