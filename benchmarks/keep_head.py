@@ -247,7 +247,8 @@ def rows(pipeline: Keeping, name: str, cases: Sequence[Case], rate: float) -> It
 
 def sets(count: int) -> dict[str, Sequence[Case]]:
     """Return the development sets, some cases of each; of meetings two queries each."""
-    few = random.Random(3).sample(records("qmsum_val"), max(2, count // 20))
+    found = records("qmsum_val")
+    few = random.Random(3).sample(found, min(len(found), max(2, count // 20)))
     return {**question_sets(count), "qmsum_val": meetings(few)}
 
 
