@@ -27,7 +27,8 @@ sys.path.append(str(Path(__file__).parent.parent / "training"))
 
 from answers import Case
 from common import Result, has_answer, records
-from fine import MEASURES, RATES, Meeting, WithLm, evidence, forced, meetings
+from contenders import Bench
+from fine import MEASURES, RATES, Meeting, evidence, forced, meetings
 from learnt_relevance import LANGUAGES, question_sets
 from paired import difference
 from proxy.compress.ports import (
@@ -71,7 +72,7 @@ class Use:
     fine: bool = False
 
 
-class Keeping(WithLm):
+class Keeping(Bench):
     """The pipeline of the other benchmarks with the head in it; a text is read once.
 
     For policies as ``fine.forced`` makes them: one question is asked, and then the documents.
