@@ -89,6 +89,9 @@ class Metrics:
             self._first_byte.observe(entry.upstream_ttfb_ms / 1000)
         self._duration.observe(entry.duration_ms / 1000)
 
+    def flush(self) -> None:
+        """Nothing is held back."""
+
     def close(self) -> None:
         """Nothing is held back."""
 

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from operator import attrgetter
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -28,9 +29,11 @@ class Ended(StrEnum):
     ERROR = "error"  # a fault of ours, or a request that we refused
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
     """What happened in one exchange: no prompt text, no credential.
+
+    Without slots, so that the record, which every sink wants, is made once.
 
     ``None`` means that a figure was not taken, never zero.
     """
@@ -107,12 +110,16 @@ class LedgerEntry:
     api_key_hash: Annotated[str | None, "First 12 hex digits of the API key's SHA-256."] = None
 
     def record(self) -> dict[str, Any]:
-        """Return the entry as JSON values, in the order of the fields.
+        """Return the entry as JSON values, in the order of the fields; not to be changed.
 
         >>> entry = LedgerEntry(request_id="r", started_at="t", method="POST", path="/v1/x?key=s")
         >>> entry.record()["path"]
         '/v1/x'
         """
+        return self._record
+
+    @cached_property
+    def _record(self) -> dict[str, Any]:
         values = dict(zip(_NAMES, _values_of(self), strict=True))
         for name, value in values.items():
             plain = _PLAIN.get(type(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -17,7 +18,10 @@ class Sink(Protocol):
     """A place that entries are written to."""
 
     def write(self, entry: LedgerEntry) -> None:
-        """Take the entry, in the clerk's thread."""
+        """Take the entry; it may be held back until the next flush."""
+
+    def flush(self) -> object:
+        """Let go of what was held back.  May block; call it off the event loop."""
 
     def close(self) -> None:
         """Finish what was taken.  May block; call it off the event loop."""
@@ -35,13 +39,13 @@ class Clerk:
         self._sinks = sinks
         self._log = structlog.get_logger("laconic")
         self._batches: Batches[Callable[[], LedgerEntry]] = Batches(
-            self._write_all, name="laconic-clerk", capacity=10_000, linger_s=linger_s
+            self._take, name="laconic-clerk", capacity=10_000, linger_s=linger_s
         )
 
     def write(self, make: Callable[[], LedgerEntry]) -> None:
         """Write the entry that ``make`` returns, soon; at once where too many wait already."""
         if not self._batches.put(make):
-            self._write_all([make])
+            self._write(make)
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until all entries so far were handed on; say whether that happened in time."""
@@ -51,27 +55,62 @@ class Clerk:
         """Hand on what waits.  Safe to call twice."""
         self._batches.close()
 
-    def _write_all(self, makers: Sequence[Callable[[], LedgerEntry]]) -> None:
+    def _take(self, makers: Sequence[Callable[[], LedgerEntry]]) -> None:
         for make in makers:
-            try:
-                entry = make()
-                for sink in self._sinks:
-                    sink.write(entry)
-            except Exception as error:  # noqa: BLE001 - one entry's fault is not the next one's
-                self._log.error("ledger-fault", type=type(error).__name__)
+            self._write(make)
+        for sink in self._sinks:
+            self._guarded(sink.flush)
+
+    def _write(self, make: Callable[[], LedgerEntry]) -> None:
+        """Write one entry, and hold back what may be."""
+        self._guarded(partial(self._hand_on, make))
+
+    def _hand_on(self, make: Callable[[], LedgerEntry]) -> None:
+        entry = make()
+        for sink in self._sinks:
+            sink.write(entry)
+
+    def _guarded(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except Exception as error:  # noqa: BLE001 - one entry's fault is not the next one's
+            self._log.error("ledger-fault", type=type(error).__name__)
 
 
 class LogSink:
-    """One structured log line per exchange, complete (structlog's canonical log line)."""
+    """One structured log line per exchange, complete (structlog's canonical log line).
 
-    def __init__(self, log: FilteringBoundLogger | None = None) -> None:
-        """Log to ``log``, or to the process's configured structlog logger."""
-        self._log: FilteringBoundLogger = log or structlog.get_logger("laconic")
+    Lines are made by the process's configured processors and written together.
+    """
+
+    def __init__(self) -> None:
+        """Log as the process is configured to."""
+        self._lines: list[str] = []
+        self._log: FilteringBoundLogger = structlog.wrap_logger(_Gatherer(self._lines))
 
     def write(self, entry: LedgerEntry) -> None:
-        """Write the line, at level info."""
-        with suppress(OSError, ValueError):  # nobody reads any more, or the stream was closed
-            self._log.info("exchange", **entry.record())
+        """Make the line, at level info."""
+        self._log.info("exchange", **entry.record())
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        if self._lines:
+            lines = "\n".join(self._lines)
+            self._lines.clear()
+            with suppress(OSError, ValueError):  # nobody reads any more, or the stream was closed
+                structlog.get_config()["logger_factory"]().info(lines)
 
     def close(self) -> None:
-        """Nothing is held back."""
+        """Write what was gathered."""
+        self.flush()
+
+
+class _Gatherer:
+    """What structlog hands rendered lines to."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def info(self, line: str) -> None:
+        """Keep a line."""
+        self._lines.append(line)

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,14 +82,18 @@ _TRIES: Final = 100  # at the one switch to WAL in a file's life
 
 def columns(entry: LedgerEntry) -> dict[str, Any]:
     """Return the entry as one row: components become ``context_before``, ``context_after`` ..."""
-    row: dict[str, Any] = {}
-    for name, value in entry.record().items():
-        if name == "components":
-            for component in Component:
-                row |= {f"{component}_{when}": n for when, n in value[component].items()}
-        else:
-            row[name] = value
+    row = dict(entry.record())
+    components = row.pop("components")
+    for name, when, column in _PARTS:
+        row[column] = components[name][when]
     return row
+
+
+_PARTS: Final = tuple(
+    (component.value, when, f"{component.value}_{when}")
+    for component in Component
+    for when in ("before", "after")
+)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -155,7 +158,7 @@ def _migrate(database: sqlite3.Connection, path: Path) -> None:
 class SqliteSink:
     """Writes entries to a SQLite file, off the event loop."""
 
-    def __init__(self, path: Path, *, capacity: int = 10_000, linger_s: float = 0.01) -> None:
+    def __init__(self, path: Path, *, capacity: int = 10_000, linger_s: float = 0.05) -> None:
         """Open the database and start the writer.
 
         ``capacity`` entries may wait; a batch gathers for at most ``linger_s``.  Raises
@@ -185,7 +188,7 @@ class SqliteSink:
 
     def _commit(self, entries: list[LedgerEntry]) -> None:
         try:
-            insert(self._database, map(columns, entries))
+            insert(self._database, [columns(entry) for entry in entries])
         except sqlite3.Error as error:
             self._lose(len(entries), type(error).__name__, str(error))
 
@@ -194,19 +197,18 @@ class SqliteSink:
         self._log.warning("ledger-lost", entries=entries, lost=self.lost, why=why, detail=detail)
 
 
-def insert(database: sqlite3.Connection, rows: Iterable[dict[str, Any]]) -> None:
-    """Insert the rows in one transaction: all of them or none.  Raises sqlite3.Error."""
+def insert(database: sqlite3.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, all of the same columns, in one transaction: all of them or none.
+
+    Raises sqlite3.Error.
+    """
+    names = tuple(rows[0])
+    marks = ", ".join("?" * len(names))
+    # Column names come from the dataclass, never from a caller.
+    statement = f"INSERT INTO exchanges ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
     database.execute("BEGIN IMMEDIATE")
     try:
-        with closing(database.cursor()) as cursor:
-            for row in rows:
-                names = ", ".join(row)
-                marks = ", ".join("?" * len(row))
-                # Column names come from the dataclass, never from a caller.
-                cursor.execute(
-                    f"INSERT INTO exchanges ({names}) VALUES ({marks})",  # noqa: S608
-                    tuple(row.values()),
-                )
+        database.executemany(statement, [tuple(row.values()) for row in rows])
         database.execute("COMMIT")
     except sqlite3.Error:
         if database.in_transaction:
