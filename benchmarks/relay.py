@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import tempfile
 import time
@@ -27,18 +28,22 @@ from paired import table
 from processes import NoPeer, Server
 from published import Findings, add_outputs, median, progress, publish
 
-CHAT = json.dumps(
-    {
-        "model": "gpt-4o",
-        "messages": [
-            {"role": "system", "content": "You are a helpful assistant. Answer briefly."},
-            {"role": "user", "content": "Where is the tower? " * 50},
-        ],
-    }
-).encode()
+QUESTION = "Which of the towers on the way from the harbour to the old town is the tallest? "
+
+
+def chat(number: int) -> bytes:
+    """Return a small chat that was never sent before: nothing about it is remembered."""
+    messages = [
+        {"role": "system", "content": "You are a helpful assistant. Answer briefly."},
+        {"role": "user", "content": f"{number}. {QUESTION * 10}"},
+    ]
+    return json.dumps({"model": "gpt-4o", "messages": messages}).encode()
+
+
 HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {processes.KEY}"}
 DIRECT, BARE, OFF, DEFAULT = "direct", "bare aiohttp relay", "Laconic, `off`", "Laconic, `default`"
 ROUNDS, ALONE = 5, 200
+NUMBERS = itertools.count()
 SLOW_SHARE = 10  # the peers are asked so much less often
 
 
@@ -54,13 +59,13 @@ async def load(
     session: aiohttp.ClientSession, base: str, requests: int, concurrency: int
 ) -> tuple[float, list[float]]:
     """Return requests per second, and each one's latency in ms."""
-    todo, latencies_ms = iter(range(requests)), list[float]()
+    todo, latencies_ms = iter([chat(next(NUMBERS)) for _ in range(requests)]), list[float]()
 
     async def caller() -> None:
-        for _ in todo:
+        for body in todo:
             started_s = time.perf_counter()
             url = f"{base}/v1/chat/completions"
-            async with session.post(url, data=CHAT, headers=HEADERS) as answer:
+            async with session.post(url, data=body, headers=HEADERS) as answer:
                 await answer.read()
                 answer.raise_for_status()
             latencies_ms.append((time.perf_counter() - started_s) * 1000)

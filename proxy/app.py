@@ -61,6 +61,7 @@ _MARKS: Final = "turns.sqlite3"  # which turns pass verbatim for good, whichever
 _MARKS_BYTES: Final = 64 * 2**20
 _SWITCH_S = 0.001  # a thread at work on a text lets the streams' thread in after this; Python: 5 ms
 _LONGEST_MESSAGE = 200
+_OWN_PATH = "/laconic"  # what is below it is ours and never the upstream's
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +129,14 @@ def build_app(
     app.router.add_route("*", "/livez", livez)
     app.router.add_route("*", "/readyz", readyz)
     app.router.add_route("*", "/metrics", exposition)
-    app.router.add_route("*", "/laconic{tail:(/.*)?}", _nothing_here)
     app.router.add_route("*", "/{tail:.*}", _handle)
     return app
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:
+    if request.path.startswith(_OWN_PATH) and request.path[len(_OWN_PATH) :][:1] in ("", "/"):
+        raise web.HTTPNotFound
     return await request.app[GATEWAY].handle(request)
-
-
-async def _nothing_here(_request: web.Request) -> web.StreamResponse:
-    raise web.HTTPNotFound
 
 
 @web.middleware

@@ -1,11 +1,15 @@
+import itertools
 import json
 from functools import cache
 
 import pytest
-from driving import Answers, Notes, Run, assistant, body, passages, policy, user
+from driving import ENCODING, Answers, Notes, Run, assistant, body, examples, passages, policy, user
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy import tagging
 from proxy.compress import keep_verbatim
+from proxy.compress.request import too_short
 from proxy.errors import DeadlineExceeded, Overloaded, ScorerFailed
 from proxy.scorers.encoder import EmbeddedEncoder
 from proxy.types import Component, Mark, Reason
@@ -265,3 +269,23 @@ def test_a_missed_budget_is_told_though_something_was_recalled():
     run = Run([LIGHTHOUSE, assistant("Holm."), endless], choices)
     assert run.outcome.recalled_tokens > 0
     assert run.reasons[1] is Reason.BUDGET_INFEASIBLE
+
+
+@examples(60)
+@given(
+    st.lists(
+        st.sampled_from(["Hi.", "Who wrote Faust?", LIGHTHOUSE["content"], "word " * 30]),
+        min_size=1,
+    ),
+    st.sampled_from([0, 1, 40, 300]),
+)
+def test_a_request_that_is_too_short_comes_out_as_if_it_had_been_looked_into(texts, least):
+    choices = policy(min_tokens=least)
+    roles = itertools.cycle(["user", "assistant"])
+    run = Run([{"role": next(roles), "content": text} for text in texts], choices)
+    short = too_short(run.request, choices, ENCODING)
+    if short is not None:
+        found = run.compressed
+        assert (short.edits, found.edits) == ((), ())
+        assert short.outcome.tokens_before == found.outcome.tokens_before < least
+        assert short.outcome.tokens_after == found.outcome.tokens_after

@@ -19,9 +19,13 @@ from proxy.compress.ports import Encoding, ScoreRequest, Scores
 from proxy.compress.result import Compressed, TurnResult, verbatim
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
 from proxy.policy.schema import Policy
-from proxy.types import Component, Count, LeafEdit, Mode, Outcome, Reason, Turn
+from proxy.types import Component, Count, LeafEdit, Mode, Outcome, Reason, Request, Turn
 
 Driven: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
+
+
+_MOST_CHARS = 8
+"""Characters a token, beyond which counting is not tried: hardly any text has so many."""
 
 
 class Memory(Protocol):
@@ -72,6 +76,30 @@ def compress(
             results[-1] = _with_history(result, closing)
         past = past.then(turn.index, results[-1])
     return _compressed(results, keys, policy, encoding, breaks=breaks, scored=scored)
+
+
+def too_short(request: Request, policy: Policy, encoding: Encoding) -> Compressed | None:
+    """Return what a request comes to that is too short as a whole; None where it may not be.
+
+    No turn of it can have ``min_tokens`` of context then, so it need not even be tagged: small
+    talk costs a count.  Its tokens are not split into components.
+    """
+    texts = [leaf.text for message in request.messages for leaf in message.leaves]
+    if sum(map(len, texts)) > _MOST_CHARS * policy.min_tokens:
+        return None
+    tokens = sum(map(encoding.count, texts))
+    if tokens >= policy.min_tokens:
+        return None
+    outcome = Outcome(
+        policy=policy.name,
+        mode=policy.mode,
+        reason=Reason.AUDIT if policy.mode is Mode.AUDIT else Reason.TOO_SHORT,
+        tokens_before=tokens,
+        tokens_after=tokens,
+        encoding=encoding.name,
+        estimated=encoding.estimated,
+    )
+    return Compressed((), outcome)
 
 
 def _remembered(

@@ -118,31 +118,20 @@ class Compression:
         in the original body and its reason.
         """
         started_s = time.perf_counter()
-        prepared, selection = await self._decided(incoming, policies)
-        told = [prepared.outcome.detail, *selection.notes]
-        outcome = replace(
-            prepared.outcome,
-            detail="; ".join(filter(None, told)) or None,
-            compress_ms=(time.perf_counter() - started_s) * 1000,
-        )
-        return replace(prepared, outcome=outcome)
-
-    async def _decided(self, incoming: Incoming, policies: PolicySet) -> tuple[Prepared, Selection]:
-        """Prepare a request as far as its policy wants it; what passes is only glimpsed at."""
         seen = _glimpse(incoming)
         if seen is not None:
             selection = _selection(incoming, seen.model, policies)
             reason = _reason_to_pass(selection)
-            if reason is not None:
-                return _untouched(selection, seen, reason), selection
+            if reason is not None:  # most of what passes gets no further
+                return _untouched(selection, started_s, seen, reason)
         parsed = await self._read(incoming)
         selection = _selection(incoming, _model_of(parsed), policies)
         reason = _reason_to_pass(selection)
         if isinstance(parsed, Unparsed):
-            return _untouched(selection, parsed, reason or parsed.reason), selection
-        if reason is not None:
-            return _untouched(selection, parsed, reason), selection
-        return await self._with_source(await self._compress(parsed, selection)), selection
+            reason = reason or parsed.reason
+        elif reason is None:
+            return await self._with_source(await self._compress(parsed, selection, started_s))
+        return _untouched(selection, started_s, parsed, reason)
 
     async def keep_verbatim(self, prepared: Prepared) -> None:
         """Remember that the upstream would not have the edits of this request (law 8)."""
@@ -164,7 +153,7 @@ class Compression:
             self._report(fault)
             return Unparsed(str(fault), Reason.FAILED)
 
-    async def _compress(self, request: Request, selection: Selection) -> Prepared:
+    async def _compress(self, request: Request, selection: Selection, started_s: float) -> Prepared:
         work = partial(self.work, len(request.raw))
         drive = _Drive(self._engine, work)
         policy = selection.policy
@@ -172,17 +161,22 @@ class Compression:
             compressed = await drive.to_end(self._start(request, policy), policy.deadline_s)
             body = await work(partial(splice, request, compressed.edits))
         except CompressionError as error:
-            return _untouched(selection, request, _reason_of(error))
+            return _untouched(selection, started_s, request, _reason_of(error))
         except Fault as fault:
             self._report(fault)
-            return _untouched(selection, request, Reason.FAILED, str(fault))
+            return _untouched(selection, started_s, request, Reason.FAILED, str(fault))
         audit = policy.mode is Mode.AUDIT
-        outcome = compressed.outcome
+        outcome, detail = compressed.outcome, compressed.outcome.detail
         if drive.failure is not None:
-            outcome = replace(outcome, detail=_told(drive.failure))
-            self._log.warning("scorer-failed", policy=policy.name, detail=outcome.detail)
+            detail = _told(drive.failure)
+            self._log.warning("scorer-failed", policy=policy.name, detail=detail)
         return Prepared(
-            outcome=replace(outcome, reason=Reason.AUDIT) if audit else outcome,
+            outcome=replace(
+                outcome,
+                reason=Reason.AUDIT if audit else outcome.reason,
+                detail=_noted(detail, selection),
+                compress_ms=_since_ms(started_s),
+            ),
             route=selection.route,
             model=request.model,
             stream=request.stream,
@@ -371,6 +365,7 @@ def _reason_to_pass(selection: Selection) -> Reason | None:
 
 def _untouched(
     selection: Selection,
+    started_s: float,
     read: Request | Glimpse | Unparsed,
     reason: Reason | None,
     detail: str | None = None,
@@ -382,13 +377,28 @@ def _untouched(
     else:
         model, stream = read.model, read.stream
     return Prepared(
-        outcome=Outcome(policy.name, policy.mode, reason, detail),
+        outcome=Outcome(
+            policy.name,
+            policy.mode,
+            reason,
+            _noted(detail, selection),
+            compress_ms=_since_ms(started_s),
+        ),
         route=selection.route,
         model=model,
         stream=stream,
         request=read if isinstance(read, Request) else None,
         policy=policy,
     )
+
+
+def _noted(detail: str | None, selection: Selection) -> str | None:
+    """Return the detail, with which of the caller's headers were ignored."""
+    return "; ".join([*filter(None, [detail]), *selection.notes]) or None
+
+
+def _since_ms(started_s: float) -> float:
+    return (time.perf_counter() - started_s) * 1000
 
 
 def _told(failure: ScorerFailed) -> str:

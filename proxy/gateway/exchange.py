@@ -16,7 +16,7 @@ from proxy.gateway.compression import Prepared
 from proxy.gateway.recovery import Recovery
 from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields
 from proxy.policy import api_key_of
-from proxy.types import Count, Reason
+from proxy.types import Count, Outcome, Reason
 from proxy.upstream import Answer, Headers
 from proxy.wire import UsageObserver, value_of
 
@@ -127,23 +127,12 @@ class Exchange:
 
     def headers(self) -> Headers:
         """Return what we tell the caller about this exchange; figures only where we have them."""
-        told: dict[str, object] = {"request-id": self.request_id}
+        told: list[tuple[str, object]] = [("x-laconic-request-id", self.request_id)]
         if self.prepared is not None:
-            outcome = self.prepared.outcome
-            known = outcome_fields(outcome)
-            told |= {
-                "policy": outcome.policy,
-                "reason": outcome.reason,
-                "tokens-before": known["tokens_before"],
-                "tokens-after": known["tokens_after"],
-                "tokens-saved": known["tokens_saved"],
-                "rate": known["rate"],
-                "compress-ms": round(outcome.compress_ms, 1),
-                "recovered": "true" if self.recovery and self.recovery.applied else None,
-            }
-        return tuple(
-            (f"x-laconic-{name}", str(value)) for name, value in told.items() if value is not None
-        )
+            told += _told(self.prepared.outcome)
+        if self.recovery is not None and self.recovery.applied:
+            told.append(("x-laconic-recovered", "true"))
+        return tuple((name, str(value)) for name, value in told if value is not None)
 
     def close(self) -> None:
         """Note that the exchange is over; nothing is added from here on."""
@@ -177,6 +166,23 @@ async def seen(chunks: AsyncIterator[bytes], see: Callable[[bytes], None]) -> As
     async for chunk in chunks:
         see(chunk)
         yield chunk
+
+
+def _told(outcome: Outcome) -> list[tuple[str, object]]:
+    """Return what headers say of an outcome; None where there is nothing to say."""
+    told: list[tuple[str, object]] = [
+        ("x-laconic-policy", outcome.policy),
+        ("x-laconic-reason", outcome.reason),
+    ]
+    if outcome.tokens_before is not None:
+        known = outcome_fields(outcome)
+        told += (
+            ("x-laconic-tokens-before", known["tokens_before"]),
+            ("x-laconic-tokens-after", known["tokens_after"]),
+            ("x-laconic-tokens-saved", known["tokens_saved"]),
+            ("x-laconic-rate", known["rate"]),
+        )
+    return [*told, ("x-laconic-compress-ms", round(outcome.compress_ms, 1))]
 
 
 def _of_compression(prepared: Prepared | None) -> dict[str, Any]:

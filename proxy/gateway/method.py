@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 
 from proxy import tagging
 from proxy.compress.ports import ScoreRequest, Scores
-from proxy.compress.request import Memory, compress, keep_verbatim
+from proxy.compress.request import Memory, compress, keep_verbatim, too_short
 from proxy.compress.result import Compressed
 from proxy.policy import Policy
 from proxy.tokens import encoding_for
@@ -31,8 +31,11 @@ class Cascade:
         self, request: Request, policy: Policy
     ) -> Generator[ScoreRequest, Scores, Compressed]:
         """Tag the request's turns and compress them."""
-        turns = tagging.turns(request, policy.tagging, self._tagged)
         encoding = encoding_for(request.model)
+        short = too_short(request, policy, encoding)
+        if short is not None:
+            return short
+        turns = tagging.turns(request, policy.tagging, self._tagged)
         return (yield from compress(turns, policy, encoding, self._memory, self._revision()))
 
     def keep_verbatim(self, request: Request, policy: Policy, compressed: Compressed) -> None:

@@ -115,6 +115,8 @@ class PolicySet:
         The rate replaces the context's target; a policy whose mode is ``off`` stays off.
         Raises CallerError (400) where an allowed header names no policy, or no rate.
         """
+        if overrides.policy is None and overrides.rate is None and not overrides.bypass:
+            return Selection(match.policy, match.route)
         headers = {
             "policy": overrides.policy,
             "rate": overrides.rate,

@@ -199,7 +199,7 @@ def _framed(message: Outgoing) -> CIMultiDict[str]:
     field set twice.
     """
     headers = CIMultiDict(message.headers)
-    if len(headers) > len({name.lower() for name, _ in message.headers}):
+    if len(headers) > len(set(map(str.lower, headers))):
         spelling: dict[str, str] = {}
         headers = CIMultiDict(
             (spelling.setdefault(name.lower(), name), value) for name, value in message.headers

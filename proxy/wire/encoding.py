@@ -56,7 +56,7 @@ class Decoder:
         max_layers: int = MAX_LAYERS,
     ) -> None:
         """Raise :class:`Unparsed` for encodings that cannot be undone."""
-        names = _encodings(content_encoding)
+        names = _encodings(content_encoding) if content_encoding else []
         if len(names) > max_layers:
             raise Unparsed(f"content-encoding: found {len(names)}, wanted at most {max_layers}")
         self._layers = [_LAYERS[name]() for name in reversed(names)]  # the last applied comes first
@@ -198,9 +198,9 @@ _LAYERS: dict[str, Callable[[], _Layer]] = {
 }
 
 
-def _encodings(header: str | None) -> list[str]:
+def _encodings(header: str) -> list[str]:
     """Return the encodings in the order of application, identity left out."""
-    names = [name.strip().lower() for name in (header or "").split(",")]
+    names = [name.strip().lower() for name in header.split(",")]
     names = [name for name in names if name not in {"", "identity"}]
     for name in names:
         if name not in _LAYERS:
