@@ -59,7 +59,6 @@ _POLL_S = 1.0  # between looks at the policy files
 _BACKLOG = 1024
 _MARKS: Final = "turns.sqlite3"  # which turns pass verbatim for good, whichever worker is asked
 _MARKS_BYTES: Final = 64 * 2**20
-_SWITCH_S = 0.001  # a thread at work on a text lets the streams' thread in after this; Python: 5 ms
 _LONGEST_MESSAGE = 200
 _OWN_PATH = "/laconic"  # what is below it is ours and never the upstream's
 
@@ -278,7 +277,6 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
 def run(settings: Settings, worker: Worker | None = None) -> None:
     """Configure logging and serve, on uvloop where it is installed."""
     configure_logging(settings, worker=None if worker is None else worker.number)
-    sys.setswitchinterval(_SWITCH_S)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve(settings, worker))
 
