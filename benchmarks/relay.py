@@ -35,7 +35,7 @@ def chat(number: int) -> bytes:
     """Return a small chat that was never sent before: nothing about it is remembered."""
     messages = [
         {"role": "system", "content": "You are a helpful assistant. Answer briefly."},
-        {"role": "user", "content": f"{number}. {QUESTION * 10}"},
+        {"role": "user", "content": f"{number}. {QUESTION}"},
     ]
     return json.dumps({"model": "gpt-4o", "messages": messages}).encode()
 

@@ -50,6 +50,9 @@ class DropsX:
         self.kept_verbatim = []
         self.errors = []
 
+    def too_short(self, model, texts, policy):
+        return None
+
     def compress(self, request, policy):
         reason = None
         try:

@@ -291,14 +291,16 @@ def test_a_large_image_and_a_large_text():
         b'{"messages":[]}',
         b' {"stream":true,"messages":[{"role":"user","content":"hi"}],"model":"gpt-4o"} ',
         b'{"model":"a","messages":[],"model":"b","stream":null,"n":1e400}',
-        '{"model":"größer","messages":[{}]}'.encode(),
+        '{"model":"größer","messages":[{"role":"user","content":"é\\\\u00e9"}]}'.encode(),
+        b'{"messages":[{"role":"a","content":null},{"role":"b","content":[]}]}',
+        b'{"messages":[{"role":"u","content":[{"type":"text","text":"a"},{"type":"x","text":"b"}]}]}',
         b'{"model":null,"stream":false,"messages":[]}',
     ],
 )
 def test_a_glimpse_sees_what_reading_finds(raw):
-    messages = raw.replace(b"[{}]", b"[]")
-    read = parse_chat(messages)
-    assert glimpse_chat(raw) == Glimpse(read.model, read.stream)
+    read = parse_chat(raw)
+    texts = tuple(leaf.text for message in read.messages for leaf in message.leaves)
+    assert glimpse_chat(raw) == Glimpse(read.model, read.stream, texts)
 
 
 @pytest.mark.parametrize(
@@ -309,6 +311,11 @@ def test_a_glimpse_sees_what_reading_finds(raw):
         b"{}",
         b'{"messages":{}}',
         b'{"messages":[NaN]}',
+        b'{"messages":[{"role":"user"}]}',
+        b'{"messages":["hi"]}',
+        b'{"messages":[{"content":7}]}',
+        b'{"messages":[{"content":["a"]}]}',
+        b'{"messages":{"content":"a"}}',
         b'{"messages":[],"model":7}',
         b'{"messages":[],"stream":1}',
         b'{"messages":[],"model":"\\ud800"}',

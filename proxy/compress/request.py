@@ -19,7 +19,7 @@ from proxy.compress.ports import Encoding, ScoreRequest, Scores
 from proxy.compress.result import Compressed, TurnResult, verbatim
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
 from proxy.policy.schema import Policy
-from proxy.types import Component, Count, LeafEdit, Mode, Outcome, Reason, Request, Turn
+from proxy.types import Component, Count, LeafEdit, Mode, Outcome, Reason, Turn
 
 Driven: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
 
@@ -78,19 +78,18 @@ def compress(
     return _compressed(results, keys, policy, encoding, breaks=breaks, scored=scored)
 
 
-def too_short(request: Request, policy: Policy, encoding: Encoding) -> Compressed | None:
-    """Return what a request comes to that is too short as a whole; None where it may not be.
+def too_short(texts: Sequence[str], policy: Policy, encoding: Encoding) -> Outcome | None:
+    """Return what a request of these texts comes to if it is too short as a whole; else None.
 
     No turn of it can have ``min_tokens`` of context then, so it need not even be tagged: small
     talk costs a count.  Its tokens are not split into components.
     """
-    texts = [leaf.text for message in request.messages for leaf in message.leaves]
     if sum(map(len, texts)) > _MOST_CHARS * policy.min_tokens:
         return None
     tokens = sum(map(encoding.count, texts))
     if tokens >= policy.min_tokens:
         return None
-    outcome = Outcome(
+    return Outcome(
         policy=policy.name,
         mode=policy.mode,
         reason=Reason.AUDIT if policy.mode is Mode.AUDIT else Reason.TOO_SHORT,
@@ -99,7 +98,6 @@ def too_short(request: Request, policy: Policy, encoding: Encoding) -> Compresse
         encoding=encoding.name,
         estimated=encoding.estimated,
     )
-    return Compressed((), outcome)
 
 
 def _remembered(

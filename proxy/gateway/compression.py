@@ -127,6 +127,9 @@ class Compression:
             reason = _reason_to_pass(selection)
             if reason is not None:  # most of what passes gets no further
                 return _untouched(selection, started_s, seen, reason)
+            short = self._too_short(seen, selection.policy)
+            if short is not None:
+                return _passing(selection, seen, _finished(short, selection, started_s))
         parsed = await self._read(incoming)
         selection = _selection(incoming, _model_of(parsed), policies)
         reason = _reason_to_pass(selection)
@@ -156,6 +159,13 @@ class Compression:
             self._report(fault)
             return Unparsed(str(fault), Reason.FAILED)
 
+    def _too_short(self, seen: Glimpse, policy: Policy) -> Outcome | None:
+        """Tell whether there is too little to compress; a fault here is met again on the way."""
+        try:
+            return _guarded(partial(self._method.too_short, seen.model, seen.texts, policy))
+        except (CompressionError, Fault):
+            return None
+
     async def _compress(self, request: Request, selection: Selection, started_s: float) -> Prepared:
         work = partial(self.work, len(request.raw))
         drive = _Drive(self._engine, work)
@@ -169,17 +179,13 @@ class Compression:
             self._report(fault)
             return _untouched(selection, started_s, request, Reason.FAILED, str(fault))
         audit = policy.mode is Mode.AUDIT
-        outcome, detail = compressed.outcome, compressed.outcome.detail
+        outcome = compressed.outcome
         if drive.failure is not None:
-            detail = _told(drive.failure)
-            self._log.warning("scorer-failed", policy=policy.name, detail=detail)
+            outcome = replace(outcome, detail=_told(drive.failure))
+            self._log.warning("scorer-failed", policy=policy.name, detail=outcome.detail)
+        outcome = replace(outcome, reason=Reason.AUDIT) if audit else outcome
         return Prepared(
-            outcome=replace(
-                outcome,
-                reason=Reason.AUDIT if audit else outcome.reason,
-                detail=_noted(detail, selection),
-                compress_ms=_since_ms(started_s),
-            ),
+            outcome=_finished(outcome, selection, started_s),
             route=selection.route,
             model=request.model,
             stream=request.stream,
@@ -397,29 +403,38 @@ def _untouched(
     detail: str | None = None,
 ) -> Prepared:
     policy = selection.policy
-    model, stream = None, False
-    if isinstance(read, Unparsed):
-        detail = read.detail
-    else:
-        model, stream = read.model, read.stream
+    detail = read.detail if isinstance(read, Unparsed) else detail
+    outcome = Outcome(
+        policy.name,
+        policy.mode,
+        reason,
+        _noted(detail, selection),
+        compress_ms=_since_ms(started_s),
+    )
+    return _passing(selection, read, outcome)
+
+
+def _passing(
+    selection: Selection, read: Request | Glimpse | Unparsed, outcome: Outcome
+) -> Prepared:
+    model, stream = (None, False) if isinstance(read, Unparsed) else (read.model, read.stream)
     return Prepared(
-        outcome=Outcome(
-            policy.name,
-            policy.mode,
-            reason,
-            _noted(detail, selection),
-            compress_ms=_since_ms(started_s),
-        ),
+        outcome=outcome,
         route=selection.route,
         model=model,
         stream=stream,
         request=read if isinstance(read, Request) else None,
-        policy=policy,
+        policy=selection.policy,
     )
 
 
+def _finished(outcome: Outcome, selection: Selection, started_s: float) -> Outcome:
+    detail = _noted(outcome.detail, selection)
+    return replace(outcome, detail=detail, compress_ms=_since_ms(started_s))
+
+
 def _noted(detail: str | None, selection: Selection) -> str | None:
-    """Return the detail, with which of the caller's headers were ignored."""
+    """Add which of the caller's headers were ignored."""
     return "; ".join([*filter(None, [detail]), *selection.notes]) or None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 from proxy import tagging
 from proxy.compress.ports import ScoreRequest, Scores
@@ -10,7 +10,7 @@ from proxy.compress.request import Memory, compress, keep_verbatim, too_short
 from proxy.compress.result import Compressed
 from proxy.policy import Policy
 from proxy.tokens import encoding_for
-from proxy.types import Request
+from proxy.types import Outcome, Request
 
 
 class Cascade:
@@ -27,14 +27,15 @@ class Cascade:
         self._tagged = tagged
         self._revision = revision
 
+    def too_short(self, model: str | None, texts: Sequence[str], policy: Policy) -> Outcome | None:
+        """Return what a request comes to that is too short to be looked into; else None."""
+        return too_short(texts, policy, encoding_for(model))
+
     def compress(
         self, request: Request, policy: Policy
     ) -> Generator[ScoreRequest, Scores, Compressed]:
         """Tag the request's turns and compress them."""
         encoding = encoding_for(request.model)
-        short = too_short(request, policy, encoding)
-        if short is not None:
-            return short
         turns = tagging.turns(request, policy.tagging, self._tagged)
         return (yield from compress(turns, policy, encoding, self._memory, self._revision()))
 

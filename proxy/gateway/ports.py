@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future
 from typing import Protocol
 
 from proxy.compress.ports import ScoreRequest, Scores
 from proxy.compress.result import Compressed
 from proxy.policy import Policy
-from proxy.types import Request
+from proxy.types import Outcome, Request
 
 
 class Method(Protocol):
     """How a request is compressed: pure, and driven from outside, in any thread."""
+
+    def too_short(self, model: str | None, texts: Sequence[str], policy: Policy) -> Outcome | None:
+        """Return what a request comes to that is too short to be looked into; else None.
+
+        ``texts`` are those of all its leaves.  Raises CompressionError.
+        """
 
     def compress(
         self, request: Request, policy: Policy

@@ -25,6 +25,7 @@ REFUSALS = frozenset({400, 413, 422})
 """Statuses with which an upstream may refuse a body for our edits' sake."""
 
 _REFUSAL_BYTES = 64 * 1024  # of a refusal's body that we look at
+_ORIGIN = "x-laconic-origin"
 _ADDED_BY_AIOHTTP = (hdrs.CONTENT_TYPE, hdrs.DATE, hdrs.SERVER)
 
 
@@ -43,10 +44,15 @@ class Relayed(web.StreamResponse):
 
 
 async def without_additions(_request: web.Request, response: web.StreamResponse) -> None:
-    """Take back what aiohttp added to a relayed response; runs on ``on_response_prepare``."""
+    """Take back what aiohttp added to a relayed response; runs on ``on_response_prepare``.
+
+    What aiohttp answers itself (a target that is no path, an expectation that is none) is ours.
+    """
     if isinstance(response, Relayed):
         for name in response.absent:
             response.headers.popall(name, None)
+    elif isinstance(response, web.HTTPException):
+        response.headers[_ORIGIN] = "proxy"
 
 
 async def relay(
@@ -127,7 +133,7 @@ def own_error(status: int, message: str, code: str, headers: Headers = ()) -> we
     response = web.Response(
         status=status, body=json.dumps({"error": error}).encode(), content_type="application/json"
     )
-    response.headers["x-laconic-origin"] = "proxy"
+    response.headers[_ORIGIN] = "proxy"
     for name, value in headers:
         response.headers[name] = value
     return response

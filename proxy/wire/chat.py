@@ -8,7 +8,9 @@ the upstream reads is its own affair, and the request goes through untouched.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.types import Address, Leaf, Message, Reason, Request, Span, ToolCall
 from proxy.wire.errors import Unparsed
@@ -36,10 +38,11 @@ def parse_chat(raw: bytes) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """What decides how a request is treated, before its texts are looked for."""
+    """What decides how a request is treated; ``texts`` are those of its leaves, unplaced."""
 
     model: str | None
     stream: bool
+    texts: tuple[str, ...] = field(default=(), repr=False)
 
 
 def glimpse_chat(raw: bytes) -> Glimpse | None:
@@ -51,14 +54,26 @@ def glimpse_chat(raw: bytes) -> Glimpse | None:
         return None
     try:
         body = _DECODER.decode(raw.decode())
-    except (ValueError, RecursionError):
+        messages, model, stream = body["messages"], body.get("model"), body.get("stream")
+        texts = tuple(text for message in messages for text in _texts(message["content"]))
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
-    if not isinstance(body, dict) or not isinstance(body.get("messages"), list):
-        return None
-    model, stream = body.get("model"), body.get("stream")
     if not isinstance(model, str | None) or not isinstance(stream, bool | None):
         return None
-    return None if model is not None and _has_surrogate(model) else Glimpse(model, bool(stream))
+    if not isinstance(messages, list) or (model is not None and _has_surrogate(model)):
+        return None
+    return Glimpse(model, bool(stream), texts)
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Yield a message's texts; raises TypeError for what is no content."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, list):
+        parts = (part["text"] for part in content if part["type"] == "text")
+        yield from (part for part in parts if isinstance(part, str))
+    elif content is not None:
+        raise TypeError
 
 
 @dataclass(frozen=True, slots=True)
