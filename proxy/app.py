@@ -53,7 +53,7 @@ from proxy.upstream import HEADER_COUNT, Limits, Upstream, leads_to
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
 UPSTREAM: Final = web.AppKey("upstream", Upstream)
-_CLERK: Final = web.AppKey("clerk", Clerk)
+CLERK: Final = web.AppKey("clerk", Clerk)
 
 DRAIN_S: Final = 30.0  # a stream that is longer than this is cut off by a stop
 _POLL_S = 1.0  # between looks at the policy files
@@ -93,7 +93,7 @@ def build_app(
             settings.connect_timeout_s, settings.read_timeout_s, settings.max_header_bytes
         )
         compression = Compression(method, engine, limit_bytes=settings.max_body_bytes)
-        clerk = app[_CLERK] = Clerk((*sinks, metrics))
+        clerk = app[CLERK] = Clerk((*sinks, metrics))
         async with Upstream(limits) as upstream, metrics.published():
             app[UPSTREAM] = upstream
             app[GATEWAY] = Gateway(
@@ -119,7 +119,7 @@ def build_app(
         return web.json_response(body, status=503 if missing else 200)
 
     async def exposition(request: web.Request) -> web.Response:
-        await asyncio.to_thread(request.app[_CLERK].flush)
+        await asyncio.to_thread(request.app[CLERK].flush)
         body = await asyncio.to_thread(metrics.exposition)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 

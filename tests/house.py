@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fakes import answered
 
-from proxy.app import build_app, build_runner, listen
+from proxy.app import CLERK, build_app, build_runner, listen
 from proxy.compress.ports import Document, ScoreRequest, Scores, ScoreTimings
 from proxy.compress.result import Compressed
 from proxy.errors import CompressionError
@@ -23,6 +23,7 @@ class Notebook:
     def __init__(self):
         self.entries = []
         self.came = asyncio.Event()
+        self.clerk = None
         self._loop = asyncio.get_running_loop()
 
     def write(self, entry):
@@ -39,7 +40,9 @@ class Notebook:
         """The entry with that number, once it is written."""
         while len(self.entries) < number:
             self.came.clear()
-            await asyncio.wait_for(self.came.wait(), 10)
+            await asyncio.to_thread(self.clerk.flush)  # what is there already need not linger
+            if len(self.entries) < number:
+                await asyncio.wait_for(self.came.wait(), 10)
         return self.entries[number - 1]
 
 
@@ -141,6 +144,7 @@ async def house(upstream, *, fallback="on", method=None, engine=None, policy_set
     app = build_app(values, store, method=method, engine=engine, sinks=[ledger])
     runner = build_runner(app, values)
     _, port = await listen(runner, "127.0.0.1", settings.get("port", 0))
+    ledger.clerk = app[CLERK]
     try:
         yield House(port, ledger, method, engine, store)
     finally:

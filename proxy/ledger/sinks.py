@@ -34,7 +34,7 @@ class Clerk:
     counting take longer than relaying a small answer does.
     """
 
-    def __init__(self, sinks: Sequence[Sink], *, linger_s: float = 0.05) -> None:
+    def __init__(self, sinks: Sequence[Sink], *, linger_s: float = 0.2) -> None:
         """Start the thread; the caller keeps the sinks, and closes them after this."""
         self._sinks = sinks
         self._log = structlog.get_logger("laconic")
