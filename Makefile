@@ -46,12 +46,12 @@ format: $(VENV)/.installed
 bench: $(VENV)/.installed ## figures; the data folder comes from LACONIC_DATA
 	$(BIN)/python benchmarks/all.py
 
-bench-peers: $(PEERS)/llmlingua/.installed ## what some benchmarks compare with; never in our own environment
+bench-peers: $(foreach peer,llmlingua litellm headroom,$(PEERS)/$(peer)/.installed) ## what some benchmarks compare with; never in our own environment
 
-$(PEERS)/llmlingua/.installed: benchmarks/peers/llmlingua.txt constraints.txt
-	$(PYTHON) -m venv $(PEERS)/llmlingua
-	$(call install_torch,$(PEERS)/llmlingua)
-	$(PEERS)/llmlingua/bin/pip install --quiet --requirement benchmarks/peers/llmlingua.txt
+$(PEERS)/%/.installed: benchmarks/peers/%.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)/$*
+	$(if $(filter llmlingua,$*),$(call install_torch,$(PEERS)/$*))
+	$(PEERS)/$*/bin/pip install --quiet --requirement benchmarks/peers/$*.txt
 	touch $@
 
 clean:

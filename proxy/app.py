@@ -134,7 +134,8 @@ def build_app(
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:
-    if request.path.startswith(_OWN_PATH) and request.path[len(_OWN_PATH) :][:1] in ("", "/"):
+    path = request.rel_url.raw_path
+    if path.startswith(_OWN_PATH) and path[len(_OWN_PATH) :][:1] in ("", "/"):
         return own_error(HTTPStatus.NOT_FOUND, "Not Found", "not_found")
     return await request.app[GATEWAY].handle(request)
 

@@ -86,14 +86,17 @@ class LogSink:
     def __init__(self) -> None:
         """Log as the process is configured to."""
         self._lines: list[str] = []
-        self._log: FilteringBoundLogger = structlog.wrap_logger(_Gatherer(self._lines))
+        self._log: FilteringBoundLogger | None = None  # bound anew for what is written together
 
     def write(self, entry: LedgerEntry) -> None:
         """Make the line, at level info."""
+        if self._log is None:
+            self._log = structlog.wrap_logger(_Gatherer(self._lines)).bind()
         self._log.info("exchange", **entry.record())
 
     def flush(self) -> None:
         """Write what was gathered."""
+        self._log = None
         if self._lines:
             lines = "\n".join(self._lines)
             self._lines.clear()
