@@ -87,7 +87,7 @@ async def _beside(
 ) -> None:
     if reference is None:
         return
-    seed = -size * 1000 - trial
+    seed = 1_000_000_000 + size * 1000 + trial  # random.Random takes no notice of a sign
     found.beside.append((await house.prepare(passages.prompt(size, seed, trial))).ms)
     documents = passages.draw(size, seed)
     theirs = reference.compress("", documents, passages.question(trial), rate=RATE)

@@ -6,6 +6,7 @@ with a question after them, so that a turn of any size looks like retrieval.
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import time
@@ -114,6 +115,8 @@ async def workshop(policy: str, threads: int) -> AsyncIterator[Workshop]:
     )
     engine.start()
     await engine.wait_ready()
+    gc.collect()
+    gc.freeze()  # as the proxy does once its model is loaded
     try:
         yield Workshop(engine, patient(policy), threads)
     finally:

@@ -127,7 +127,7 @@ class Compression:
             reason = _reason_to_pass(selection)
             if reason is not None:  # most of what passes gets no further
                 return _untouched(selection, started_s, seen, reason)
-            short = self._too_short(seen, selection.policy)
+            short = self._too_short(len(incoming.body), seen, selection.policy)
             if short is not None:
                 return _passing(selection, seen, _finished(short, selection, started_s))
         parsed = await self._read(incoming)
@@ -159,8 +159,10 @@ class Compression:
             self._report(fault)
             return Unparsed(str(fault), Reason.FAILED)
 
-    def _too_short(self, seen: Glimpse, policy: Policy) -> Outcome | None:
+    def _too_short(self, size: int, seen: Glimpse, policy: Policy) -> Outcome | None:
         """Tell whether there is too little to compress; a fault here is met again on the way."""
+        if size >= _INLINE_BYTES:
+            return None
         try:
             return _guarded(partial(self._method.too_short, seen.model, seen.texts, policy))
         except (CompressionError, Fault):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -85,7 +86,7 @@ class LogSink:
 
     def __init__(self) -> None:
         """Log as the process is configured to."""
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque()
         self._log: FilteringBoundLogger | None = None  # bound anew for what is written together
 
     def write(self, entry: LedgerEntry) -> None:
@@ -97,11 +98,10 @@ class LogSink:
     def flush(self) -> None:
         """Write what was gathered."""
         self._log = None
-        if self._lines:
-            lines = "\n".join(self._lines)
-            self._lines.clear()
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if lines:
             with suppress(OSError, ValueError):  # nobody reads any more, or the stream was closed
-                structlog.get_config()["logger_factory"]().info(lines)
+                structlog.get_config()["logger_factory"]().info("\n".join(lines))
 
     def close(self) -> None:
         """Write what was gathered."""
@@ -111,7 +111,7 @@ class LogSink:
 class _Gatherer:
     """What structlog hands rendered lines to."""
 
-    def __init__(self, lines: list[str]) -> None:
+    def __init__(self, lines: deque[str]) -> None:
         self._lines = lines
 
     def info(self, line: str) -> None:

@@ -55,7 +55,7 @@ def glimpse_chat(raw: bytes) -> Glimpse | None:
     try:
         body = _DECODER.decode(raw.decode())
         messages, model, stream = body["messages"], body.get("model"), body.get("stream")
-        texts = tuple(text for message in messages for text in _texts(message["content"]))
+        texts = tuple(text for message in messages for text in _texts(message.get("content")))
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return None
     if not isinstance(model, str | None) or not isinstance(stream, bool | None):
