@@ -94,7 +94,7 @@ class Workshop:
 
     def __init__(self, engine: Engine, policies: PolicySet, threads: int) -> None:
         """Use :func:`workshop`."""
-        method = Cascade(TurnMemo(), lambda: engine.revision, TurnMemo())
+        method = Cascade(TurnMemo(), lambda: engine.revision, tagged=TurnMemo(), cuts=TurnMemo())
         self._compression = Compression(method, engine, limit_bytes=1 << 27)
         self._policies = policies
         self.threads = threads

@@ -247,7 +247,9 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
     memo = VectorMemo(settings.memo_bytes, shelf=None if disk is None else DiskShelf(disk))
     engine = build_engine(settings, memo)
     marks = None if worker is None else _disk_memo(worker.shared / _MARKS, _MARKS_BYTES)
-    method = Cascade(turns_behind(marks), lambda: engine.revision, TurnMemo())
+    method = Cascade(
+        turns_behind(marks), lambda: engine.revision, tagged=TurnMemo(), cuts=TurnMemo()
+    )
     metrics = build_metrics(partial(memo_usage, memo, disk), worker)
     app = build_app(settings, policies, method=method, engine=engine, sinks=sinks, metrics=metrics)
     runner = build_runner(app, settings)

@@ -144,3 +144,27 @@ def test_the_closing_answer_is_no_leaf_of_its_turn():
     asked = turn("One came by. Two went off.")
     closed = Turn(0, (*asked.messages, Message(1, "assistant", (said,))), asked.segments, "what?")
     assert list(read_material(closed, policy(), ENCODING).texts) == [HERE]
+
+
+@examples(100)
+@given(texts, st.sampled_from(Kind))
+def test_a_text_that_was_cut_before_is_laid_out_as_if_it_were_not(text, kind):
+    cuts = Cuts()
+    for _ in range(2):
+        material = read_material(turn(text, kind), policy(), ENCODING, cuts)
+        plain = read(text, kind)
+        assert (material.layouts, material.costs) == (plain.layouts, plain.costs)
+        for found, expected in zip(material.terms, plain.terms, strict=True):
+            assert found.vocabulary == expected.vocabulary
+            assert found.grams.entries.tolist() == expected.grams.entries.tolist()
+    assert cuts.found == len(cuts) == bool(text)
+
+
+class Cuts(dict):
+    found = 0
+
+    def get(self, key):
+        self.found += key in self
+        return super().get(key)
+
+    put = dict.__setitem__

@@ -28,6 +28,7 @@ from proxy.compress.ports import (
     Scores,
 )
 from proxy.compress.result import TurnResult, verbatim
+from proxy.compress.units import Cuts
 from proxy.compress.words import Measure, Wording, render_words
 from proxy.policy.schema import Policy, WholeText
 from proxy.types import Component, Count, LeafEdit, Piece, Reason, Span, Turn
@@ -59,7 +60,7 @@ class Past:
 class Scene:
     """A turn and what surrounds it: everything that its compressed form may depend on.
 
-    ``asked`` is what steers relevance, once it was heard.
+    ``asked`` is what steers relevance, once it was heard; ``cuts`` only spare work.
     """
 
     turn: Turn
@@ -67,6 +68,7 @@ class Scene:
     policy: Policy
     encoding: Encoding
     asked: QuestionVectors | None = None
+    cuts: Cuts | None = None
 
     @property
     def recalls(self) -> bool:
@@ -85,7 +87,7 @@ def guarded(scene: Scene, body: Body, *, steered: bool = False) -> Steps:
     ``scene.policy`` says by its targets what is laid out; a ``steered`` method does nothing without
     a question.  What earlier turns left out comes back, where the policy allows recall.
     """
-    material = read_material(scene.turn, scene.policy, scene.encoding)
+    material = read_material(scene.turn, scene.policy, scene.encoding, scene.cuts)
     idle = nothing_to_select(material, scene.policy)
     ask = scene.turn.question if steered else _ask(scene)
     if idle is None and steered and ask is None:

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from proxy.compress.lexical import Terms, read_terms
+from proxy.compress.lexical import Terms
 from proxy.compress.ports import Document, Encoding
-from proxy.compress.units import Layout, Unit, lay_out
+from proxy.compress.units import Cut, Cuts, Layout, Unit, cut, place
 from proxy.policy.schema import Policy
 from proxy.types import Address, Component, Count, LeafEdit, Mark, Piece, Quote, Segment, Span, Turn
 
@@ -33,6 +33,7 @@ class Material:
 
     turn: Turn
     layouts: Mapping[int, Layout]
+    cuts: tuple[Cut, ...] = field(repr=False)
     units: tuple[Unit, ...]
     costs: tuple[int, ...]
     documents: tuple[tuple[int, ...], ...]
@@ -74,7 +75,7 @@ class Material:
     @cached_property
     def terms(self) -> tuple[Terms, ...]:
         """The units' words and character n-grams, for BM25."""
-        return read_terms([self.text(number) for number in range(len(self.units))])
+        return tuple(part for made in self.cuts for part in made.terms)
 
     def _document(self, numbers: tuple[int, ...]) -> Document:
         start = self.units[numbers[0]].span.start
@@ -96,15 +97,21 @@ def open_leaves(turn: Turn) -> dict[Address, str]:
     }
 
 
-def read_material(turn: Turn, policy: Policy, encoding: Encoding) -> Material:
-    """Lay out the selectable segments of a turn and count what everything in it costs."""
+def read_material(
+    turn: Turn, policy: Policy, encoding: Encoding, memory: Cuts | None = None
+) -> Material:
+    """Lay out the selectable segments of a turn and count what everything in it costs.
+
+    Texts that ``memory`` knows are not cut again.
+    """
     texts = open_leaves(turn)
-    layouts = _layouts(turn, policy, texts)
+    layouts, cuts = _layouts(turn, policy, texts, memory)
     units = tuple(unit for layout in layouts.values() for unit in layout.units)
     unit_costs, whole = _costs(turn, layouts, texts, encoding)
     return Material(
         turn=turn,
         layouts=layouts,
+        cuts=cuts,
         units=units,
         costs=unit_costs,
         documents=_grouped(unit.document for unit in units),
@@ -139,8 +146,12 @@ def token_counts(turn: Turn, encoding: Encoding) -> dict[Component, int]:
     return _summed(whole.values())
 
 
-def _layouts(turn: Turn, policy: Policy, texts: Mapping[Address, str]) -> dict[int, Layout]:
+def _layouts(
+    turn: Turn, policy: Policy, texts: Mapping[Address, str], memory: Cuts | None
+) -> tuple[dict[int, Layout], tuple[Cut, ...]]:
+    """Return the layouts by segment, and the cuts that they were made of in the same order."""
     layouts: dict[int, Layout] = {}
+    cuts: list[Cut] = []
     documents = stretches = 0
     for index, segment in enumerate(turn.segments):
         if segment.address not in texts or segment.kind in policy.protect_kinds:
@@ -149,12 +160,14 @@ def _layouts(turn: Turn, policy: Policy, texts: Mapping[Address, str]) -> dict[i
             continue
         if getattr(policy.components, segment.component.value).keeps_all:
             continue
-        layout = lay_out(segment, index, documents, stretches)
+        made = cut(segment.text, segment.kind, memory)
+        layout = place(made, segment, index, documents, stretches)
         if layout.units:
             layouts[index] = layout
+            cuts.append(made)
             documents = layout.units[-1].document + 1
             stretches = layout.units[-1].stretch + 1
-    return layouts
+    return layouts, tuple(cuts)
 
 
 def _costs(

@@ -17,6 +17,7 @@ from proxy.compress.layout import token_counts
 from proxy.compress.methods import METHODS
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
 from proxy.compress.result import Compressed, TurnResult, verbatim
+from proxy.compress.units import Cuts
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
 from proxy.policy.schema import Policy
 from proxy.types import Component, Count, LeafEdit, Mode, Outcome, Reason, Turn
@@ -44,11 +45,13 @@ def compress(
     encoding: Encoding,
     memory: Memory,
     revision: str = "",
+    cuts: Cuts | None = None,
 ) -> Driven:
     """Compress a request's turns; yields what must be scored, returns edits and outcome.
 
     ``revision`` is the scorer's: with the policy and the encoding it opens the chain of keys.  A
-    ``CompressionError`` thrown in makes the turn at hand pass verbatim, for good.
+    ``CompressionError`` thrown in makes the turn at hand pass verbatim, for good.  How texts were
+    cut into units is remembered in ``cuts``.
     """
     results: list[TurnResult] = []
     past = Past()
@@ -63,7 +66,7 @@ def compress(
             result = verbatim(token_counts(turn, encoding), Reason.BREAKPOINT)
             key = _chained(key, "breakpoint")  # recall finds nothing missing in such a turn
         else:
-            scene = Scene(turn, past, policy, encoding)
+            scene = Scene(turn, past, policy, encoding, cuts=cuts)
             result, tokens = yield from _remembered(scene, key, memory)
             scored += tokens
         if result.restores:

@@ -18,9 +18,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
+from typing import Protocol
 
 from proxy.compress.json_units import json_items
+from proxy.compress.lexical import Terms, read_terms
 from proxy.compress.protect import Protection, protected_spans
 from proxy.types import Kind, Segment, Span
 
@@ -92,6 +96,46 @@ class Layout:
     units: tuple[Unit, ...]
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A text cut into pieces, wherever it stands; without slots: its index is made once."""
+
+    text: str = field(repr=False)
+    pieces: tuple[_Piece, ...]
+
+    @cached_property
+    def terms(self) -> tuple[Terms, ...]:
+        """The pieces' words and character n-grams, for BM25."""
+        return read_terms([piece.span.of(self.text) for piece in self.pieces])
+
+    @property
+    def weight_bytes(self) -> int:
+        """About how many bytes this keeps alive: the text, its n-grams, its pieces."""
+        return 500 + 22 * len(self.text) + 300 * len(self.pieces)
+
+
+class Cuts(Protocol):
+    """Remembers cuts by key; ``proxy.memo`` has the real one."""
+
+    def get(self, key: bytes) -> Cut | None:
+        """Return what was put under ``key``, or None."""
+
+    def put(self, key: bytes, result: Cut) -> None:
+        """Remember a cut."""
+
+
+def cut(text: str, kind: Kind, memory: Cuts | None = None) -> Cut:
+    """Cut a text of a kind into pieces; what ``memory`` knows is not cut again."""
+    if memory is None:
+        return Cut(text, tuple(_pieces(text, kind)))
+    key = blake2b(f"{kind}:{text}".encode("utf-8", "surrogatepass"), digest_size=32).digest()
+    found = memory.get(key)
+    if found is None:
+        found = cut(text, kind)
+        memory.put(key, found)
+    return found
+
+
 def lay_out(segment: Segment, index: int, first_document: int, first_stretch: int = 0) -> Layout:
     r"""Cut one segment into units; documents and stretches are numbered from the given figures.
 
@@ -101,11 +145,18 @@ def lay_out(segment: Segment, index: int, first_document: int, first_stretch: in
     >>> [(u.document, u.frame, u.span.of(text)) for u in lay_out(s, 0, 0).units][:3]
     [(0, True, '[1]'), (0, False, 'Ada wrote it.'), (0, False, 'It ran.')]
     """
-    text, offset = segment.text, segment.span.start
-    pieces = list(_pieces(text, segment.kind))
+    made = cut(segment.text, segment.kind)
+    return place(made, segment, index, first_document, first_stretch)
+
+
+def place(
+    made: Cut, segment: Segment, index: int, first_document: int, first_stretch: int
+) -> Layout:
+    """Return the units of a segment whose text was cut."""
+    pieces, offset = made.pieces, segment.span.start
     if not pieces:
         return Layout(index, segment.span, ())
-    ends = [p.span.start for p in pieces[1:]] + [len(text)]
+    ends = [p.span.start for p in pieces[1:]] + [len(segment.text)]
     units = tuple(
         Unit(
             segment=index,

@@ -8,6 +8,7 @@ from proxy import tagging
 from proxy.compress.ports import ScoreRequest, Scores
 from proxy.compress.request import Memory, compress, keep_verbatim, too_short
 from proxy.compress.result import Compressed
+from proxy.compress.units import Cuts
 from proxy.policy import Policy
 from proxy.tokens import encoding_for
 from proxy.types import Outcome, Request
@@ -17,14 +18,19 @@ class Cascade:
     """The cascade over memories of turns; a :class:`~proxy.gateway.ports.Method`."""
 
     def __init__(
-        self, memory: Memory, revision: Callable[[], str], tagged: tagging.Memory | None = None
+        self,
+        memory: Memory,
+        revision: Callable[[], str],
+        *,
+        tagged: tagging.Memory | None = None,
+        cuts: Cuts | None = None,
     ) -> None:
         """Remember results in ``memory``, under the scorer's ``revision`` at the time.
 
-        What turns were tagged as is remembered in ``tagged``.
+        What turns were tagged as is remembered in ``tagged``, how texts were cut in ``cuts``.
         """
         self._memory = memory
-        self._tagged = tagged
+        self._tagged, self._cuts = tagged, cuts
         self._revision = revision
 
     def too_short(self, model: str | None, texts: Sequence[str], policy: Policy) -> Outcome | None:
@@ -37,7 +43,9 @@ class Cascade:
         """Tag the request's turns and compress them."""
         encoding = encoding_for(request.model)
         turns = tagging.turns(request, policy.tagging, self._tagged)
-        return (yield from compress(turns, policy, encoding, self._memory, self._revision()))
+        return (
+            yield from compress(turns, policy, encoding, self._memory, self._revision(), self._cuts)
+        )
 
     def keep_verbatim(self, request: Request, policy: Policy, compressed: Compressed) -> None:
         """Make the turns that were edited pass verbatim from now on."""
