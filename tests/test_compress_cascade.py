@@ -27,7 +27,9 @@ def test_the_ask_is_heard_first_and_the_documents_after_it():
     ask, documents = answers.asked
     assert (ask.documents, ask.questions) == ((), (QUESTION,))
     assert documents.questions == ()
-    assert [d.text.split()[0] for d in documents.documents] == ["[1]", "[2]", "[3]"]
+    assert [d.text.split()[:3] for d in documents.documents] == [
+        ["Passage", "number", str(number)] for number in (1, 2, 3)
+    ]
 
 
 def test_dropped_units_are_named_and_the_material_is_kept_for_recall():

@@ -1,3 +1,4 @@
+import pytest
 from driving import ENCODING, examples, is_subsequence, passages, policy, turn
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,12 +102,34 @@ def test_paragraphs_stay_apart_where_what_stood_between_them_went():
     assert rendered(material, {0, 1}) == "One is here. Two is there."
 
 
-def test_what_is_embedded_is_the_document_and_its_units():
+def test_what_is_embedded_is_the_document_and_its_units_without_its_number():
     material = read(passages("Ada came by."))
     (document,) = material.embeddable
-    assert document.text == material.texts[HERE]
+    assert document.text == material.texts[HERE].removeprefix("[1]")
     assert [span.of(document.text) for span in document.units] == [
-        material.text(i) for i in range(len(material.units))
+        material.text(i).removeprefix("[1]") for i in range(len(material.units))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "left"),
+    [
+        ("[{}] ", " "),
+        ("{}. ", " "),
+        ("Document [{}](Title: Ada) ", "Document (Title: Ada) "),
+        ("Source {}: ", "Source  "),
+    ],
+)
+def test_a_passage_is_the_same_document_wherever_it_stands(label, left):
+    found = [
+        read(f"{label.format(number)}Ada came by in May. She left.").embeddable[0]
+        for number in (1, 9, 12)
+    ]
+    assert found[0] == found[1] == found[2]
+    assert found[0].text == f"{left}Ada came by in May. She left."
+    assert [span.of(found[0].text) for span in found[0].units][1:] == [
+        "Ada came by in May.",
+        "She left.",
     ]
 
 

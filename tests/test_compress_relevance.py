@@ -126,3 +126,12 @@ def test_a_vector_without_length_is_similar_to_nothing():
     rows = np.array([[3, 4], [0, 0]], np.float32)
     assert cosine(rows, np.array([3, 4], np.float32)).tolist() == pytest.approx([1, 0])
     assert cosine(rows, np.zeros(2, np.float32)).tolist() == [0, 0]
+
+
+def test_a_unit_of_which_nothing_is_read_is_taken_for_its_document():
+    vectors = DocumentVectors(
+        np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([0, 4], np.int32), np.array([1.0, 0.0])
+    )
+    ask = QuestionVectors(np.array([1.0, 0.0]), np.array([1.0, 0.0]), 1.0, 2)
+    found = rate_units("what", ask, read_terms(["[1]", "It rained."]), [vectors])
+    assert found.similarity.tolist() == [1.0, 0.5]

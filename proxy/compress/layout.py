@@ -12,7 +12,7 @@ from functools import cached_property
 
 from proxy.compress.lexical import Terms
 from proxy.compress.ports import Document, Encoding
-from proxy.compress.units import Cut, Cuts, Layout, Unit, cut, place
+from proxy.compress.units import Cut, Cuts, Layout, Unit, cut, number_of, place
 from proxy.policy.schema import Policy
 from proxy.types import Address, Component, Count, LeafEdit, Mark, Piece, Quote, Segment, Span, Turn
 
@@ -78,10 +78,16 @@ class Material:
         return tuple(part for made in self.cuts for part in made.terms)
 
     def _document(self, numbers: tuple[int, ...]) -> Document:
-        start = self.units[numbers[0]].span.start
-        spans = (self.units[i].span for i in numbers)
+        """Return a stretch without its number: the same passage elsewhere is the same document."""
+        first = self.units[numbers[0]]
+        start = first.span.start
         text = document_text(self, numbers)
-        return Document(text, tuple(Span(s.start - start, s.end - start) for s in spans))
+        gone = number_of(self.text(numbers[0])) if first.frame else Span(0, 0)
+        shift = start + gone.end - gone.start
+        own = Span(0, first.span.end - shift)
+        others = (self.units[i].span for i in numbers[1:])
+        spans = (own, *(Span(s.start - shift, s.end - shift) for s in others))
+        return Document(text[: gone.start] + text[gone.end :], spans)
 
 
 def open_leaves(turn: Turn) -> dict[Address, str]:

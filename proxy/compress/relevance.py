@@ -4,10 +4,11 @@ score = z((cos(unit, q) + cos(document, q)) / 2) + weight * lexical
 lexical = (z(BM25(unit)) + 0.6 z(BM25(document))) / 1.6
 
 Both cosines come from one forward pass over the document (late pooling: a unit in its context, and
-the context itself); the lexical term looks at both likewise.  z is over the turn's units, so a
-score depends on this turn alone (law 5).  The lexical weight grows with the question's *fertility*,
-the encoder tokens that a word takes: 1.1 in English, which the encoder's vocabulary knows, 2 in
-Spanish, 3 to 17 in other scripts, which then count by their letters.
+the context itself); a unit of which the encoder reads nothing (a number) is taken for its context.
+The lexical term looks at both likewise.  z is over the turn's units, so a score depends on this
+turn alone (law 5).  The lexical weight grows with the question's *fertility*, the encoder tokens
+that a word takes: 1.1 in English, which the encoder's vocabulary knows, 2 in Spanish, 3 to 17 in
+other scripts, which then count by their letters.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def rate_units(
     sizes = [len(document.units) for document in documents]
     units = np.concatenate([document.units for document in documents])  # (n, d)
     wholes = cosine(np.stack([document.whole for document in documents]), asked.final)
-    similarity = (cosine(units, asked.final) + np.repeat(wholes, sizes)) / 2
+    around = np.repeat(wholes, sizes)
+    read = np.concatenate([document.unit_tokens for document in documents]) > 0  # (n,)
+    similarity = (np.where(read, cosine(units, asked.final), around) + around) / 2
     weight = lexical_weight(question, asked.tokens)
     scores = _z(similarity) + weight * _lexical(question, terms, sizes)
     return Relevance(

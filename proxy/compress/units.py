@@ -57,6 +57,7 @@ _TITLE_LABEL = re.compile(
     rf"|{_LABEL_WORD}[ \t]*(?:{_LABEL_TITLE}|[:：]))[:：]?[ \t]*",
     re.IGNORECASE,
 )
+_NUMBER_OF_LABEL = re.compile(rf"(?:\*\*)?(?:{_LABEL_WORD}[ \t]*)?({_LABEL_NUMBER})", re.IGNORECASE)
 _BLANK = re.compile(r"\n[ \t\r]*\n\s*")
 _LINE = re.compile(r"[^\n]*\n?")
 _SENTENCE_END = re.compile(
@@ -94,6 +95,16 @@ class Layout:
     segment: int
     head: Span
     units: tuple[Unit, ...]
+
+
+def number_of(title: str) -> Span:
+    """Return where a document's label has its number, which says only where it stands.
+
+    >>> [number_of(title) for title in ("Document [3](Title: X)", "[12]", "1984 was a year")]
+    [Span(start=9, end=12), Span(start=0, end=4), Span(start=0, end=0)]
+    """
+    found = _NUMBER_OF_LABEL.match(title)
+    return Span(*found.span(1)) if found else Span(0, 0)
 
 
 @dataclass(frozen=True)
