@@ -15,7 +15,6 @@ import asyncio
 import json
 import random
 import re
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -27,6 +26,7 @@ import httpx
 from aiohttp import web
 
 from common import Record, policy, records
+from processes import free_port
 from proxy.tokens import encoding_for
 
 ASKS_WHOLE_TEXT = "Now translate all of the texts above into German, word for word."
@@ -132,13 +132,6 @@ async def _ready(client: httpx.AsyncClient, port: int) -> None:
             pass
         await asyncio.sleep(0.1)
     sys.exit(f"port {port}: found no ready proxy after 30 s, wanted /readyz 200")
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def replay(steps: Sequence[list[Record]], name: str) -> list[bytes]:

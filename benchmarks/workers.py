@@ -15,20 +15,14 @@ import argparse
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from processes import free_port
+
 WEIGHTS = "all-minilm-l6-v2/model.safetensors"
-
-
-def free_port() -> int:
-    """Return a port of loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def kb(pid: int, file: str, *names: str, of: str = "") -> int:

@@ -11,8 +11,8 @@ from typing import Protocol
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from proxy.batches import Batches
 from proxy.ledger.entry import LedgerEntry
+from proxy.writing import Batches
 
 
 class Sink(Protocol):

@@ -1,6 +1,6 @@
 """Entries in SQLite, written by a thread of their own.
 
-``write`` hands the entry in and returns (:mod:`proxy.batches`).  The writer commits what has
+``write`` hands the entry in and returns (:mod:`proxy.writing`).  The writer commits what has
 gathered in one transaction: a busy proxy commits large batches, an idle one soon.
 In WAL mode with ``synchronous=NORMAL`` a committed row survives the death of the process by any
 signal, and the file is never left half-written; a power cut may take the last commits.
@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import structlog
 
-from proxy.batches import Batches
 from proxy.errors import PolicyError
 from proxy.ledger.entry import LedgerEntry
 from proxy.types import Component
+from proxy.writing import Batches, to_wal
 
 MIGRATIONS: Final = (
     """
@@ -77,8 +77,6 @@ MIGRATIONS: Final = (
 )
 """Each brings the database from one version to the next; written once, never edited."""
 
-_TRIES: Final = 100  # at the one switch to WAL in a file's life
-
 
 def columns(entry: LedgerEntry) -> dict[str, Any]:
     """Return the entry as one row: components become ``context_before``, ``context_after`` ..."""
@@ -108,7 +106,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise PolicyError(f"{path}: ledger: {error}, wanted a file that can be written") from error
     try:
-        _to_wal(database)
+        to_wal(database)
         database.execute("PRAGMA synchronous=NORMAL")
         _migrate(database, path)
     except sqlite3.Error as error:
@@ -118,24 +116,6 @@ def open_database(path: Path) -> sqlite3.Connection:
         database.close()
         raise
     return database
-
-
-def _to_wal(database: sqlite3.Connection) -> None:
-    """Switch to WAL, which SQLite refuses, without waiting, while another process does the same.
-
-    A transaction does wait; the mode stays with the file, so later starts find it as it should be.
-    """
-    for _ in range(_TRIES):
-        try:
-            database.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY":
-                raise
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("ROLLBACK")
-        else:
-            return
-    database.execute("PRAGMA journal_mode=WAL")
 
 
 def _migrate(database: sqlite3.Connection, path: Path) -> None:

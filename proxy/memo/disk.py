@@ -23,9 +23,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from proxy.batches import Batches
 from proxy.errors import PolicyError
 from proxy.memo.lru import Usage
+from proxy.writing import Batches, to_wal
 
 VERSION: Final = 1
 APPLICATION: Final = 0x6C61636D  # in the header of every SQLite file that is a memo
@@ -46,7 +46,6 @@ END;
 """The 100 bytes are a row's overhead, about."""
 
 _BATCH: Final = 256
-_TRIES: Final = 100  # at the one switch to WAL in a file's life
 _LINGER_S: Final = 0.2
 _KEPT_SHARE: Final = 0.9  # of the limit, once it was passed: so that not every write has to clear
 _SIDECARS: Final = ("", "-wal", "-shm")
@@ -271,25 +270,7 @@ def _make(database: sqlite3.Connection) -> None:
         database.execute(f"PRAGMA application_id = {APPLICATION}")
         database.execute(f"PRAGMA user_version = {VERSION}")
     database.execute("COMMIT")
-    _to_wal(database)
-
-
-def _to_wal(database: sqlite3.Connection) -> None:
-    """Switch to WAL, which SQLite refuses, without waiting, while another process does the same.
-
-    A transaction does wait; the mode stays with the file, so later starts find it as it should be.
-    """
-    for _ in range(_TRIES):
-        try:
-            database.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorname != "SQLITE_BUSY":
-                raise
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("ROLLBACK")
-        else:
-            return
-    database.execute("PRAGMA journal_mode=WAL")
+    to_wal(database)
 
 
 def _statements(script: str) -> list[str]:

@@ -1,6 +1,6 @@
 import threading
 
-from proxy.batches import Batches
+from proxy.writing import Batches
 
 PATIENCE_S = 10
 

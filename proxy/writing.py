@@ -1,4 +1,4 @@
-"""A thread that takes what many hand in, a batch at a time: the writers of log, ledger and memo.
+"""What log, ledger and memo are written with: a thread that takes batches, and SQLite's WAL.
 
 Theory of operation.  Handing in is an append to a deque and, where the thread sleeps, a wake-up: no
 lock is waited for, so it may be done on the event loop.  The thread wakes at the first item, lets
@@ -9,12 +9,15 @@ which was measured to cost more than the work itself.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Item = TypeVar("Item")
+
+_TRIES: Final = 100  # at the one switch to WAL in a file's life
 
 
 class Batches(Generic[Item]):
@@ -93,3 +96,21 @@ class Batches(Generic[Item]):
     def _hand_over(self, batch: list[Item]) -> None:
         if batch:
             self._take(batch)
+
+
+def to_wal(database: sqlite3.Connection) -> None:
+    """Switch to WAL, which SQLite refuses, without waiting, while another process does the same.
+
+    Raises sqlite3.Error.  A transaction does wait; the mode stays with the file, so later starts find it as it should be.
+    """
+    for _ in range(_TRIES):
+        try:
+            database.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname != "SQLITE_BUSY":
+                raise
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+        else:
+            return
+    database.execute("PRAGMA journal_mode=WAL")
