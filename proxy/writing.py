@@ -101,7 +101,8 @@ class Batches(Generic[Item]):
 def to_wal(database: sqlite3.Connection) -> None:
     """Switch to WAL, which SQLite refuses, without waiting, while another process does the same.
 
-    Raises sqlite3.Error.  A transaction does wait; the mode stays with the file, so later starts find it as it should be.
+    Raises sqlite3.Error.  A transaction does wait; the mode stays with the file, so later starts
+    find it as it should be.
     """
     for _ in range(_TRIES):
         try:

@@ -10,17 +10,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-import traceback
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeVar
 
 import structlog
 
-from proxy.compress.ports import ScoreRequest, Scores
 from proxy.compress.recovery import Alignment, align_edits
 from proxy.compress.result import Compressed
 from proxy.errors import (
@@ -30,6 +27,7 @@ from proxy.errors import (
     Overloaded,
     ScorerFailed,
 )
+from proxy.gateway.drive import Drive, Fault, Steps
 from proxy.gateway.ports import Engine, Method
 from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection
 from proxy.types import Mode, Outcome, Reason, Request
@@ -43,12 +41,10 @@ from proxy.wire import (
     splice,
 )
 
-_MOST_DEADLINES = 10  # a request waits at most this often for as long as one turn may
 _SWITCH_S = 0.001
 _INLINE_BYTES = 2 * 1024  # below, handing the work to a thread costs more than it saves
 
 Result = TypeVar("Result")
-Steps: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +77,6 @@ class Prepared:
     source: Alignment | None = field(default=None, repr=False)
     queue_ms: float = 0.0
     model_ms: float = 0.0
-
-
-class Fault(Exception):
-    """A bug of ours, whatever its type: a library's panic need not even be an Exception."""
-
-    def __init__(self, cause: BaseException) -> None:
-        """Keep the type and the place; the message may quote text (law 11)."""
-        super().__init__(type(cause).__name__)
-        frames = traceback.extract_tb(cause.__traceback__)
-        self.at = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
 
 
 class Compression:
@@ -170,7 +156,7 @@ class Compression:
 
     async def _compress(self, request: Request, selection: Selection, started_s: float) -> Prepared:
         work = partial(self.work, len(request.raw))
-        drive = _Drive(self._engine, work)
+        drive = Drive(self._engine, work)
         policy = selection.policy
         try:
             compressed = await drive.to_end(self._start(request, policy), policy.deadline_s)
@@ -235,89 +221,6 @@ class Compression:
         self._log.error("compression-fault", type=str(fault), at=fault.at)
 
 
-class _Work(Protocol):
-    """Runs a job somewhere it holds up nobody."""
-
-    async def __call__(self, job: Callable[[], Result], /) -> Result:
-        """Return what the job returns; raises CompressionError and Fault."""
-
-
-@dataclass(slots=True)
-class _Drive:
-    """Leads a method to its end: puts its questions to the engine, within the deadline."""
-
-    engine: Engine
-    work: _Work
-    queue_ms: float = 0.0
-    model_ms: float = 0.0
-    failure: ScorerFailed | None = None
-
-    async def to_end(self, steps: Steps, deadline_s: float) -> Compressed:
-        """Return what the method returns; raises what it and ``work`` raise.
-
-        Every turn has the whole deadline: after a restart a long conversation is scored anew, and
-        would lose its cached prefix if its turns had to share one.
-        """
-        now_s = asyncio.get_running_loop().time
-        turn, until_s, last_s = -1, 0.0, now_s() + _MOST_DEADLINES * deadline_s
-        move: Callable[[], ScoreRequest] = partial(next, steps)
-        while True:
-            asked = await self.work(partial(_advance, move))
-            if isinstance(asked, Compressed):
-                return asked
-            if asked.turn != turn:
-                turn, until_s = asked.turn, min(now_s() + deadline_s, last_s)
-            try:
-                scores = await self._scores(asked, until_s)
-            except CompressionError as error:
-                self.failure = error if isinstance(error, ScorerFailed) else self.failure
-                move = partial(steps.throw, error)
-            else:
-                move = partial(steps.send, scores)
-
-    async def _scores(self, asked: ScoreRequest, until_s: float) -> Scores:
-        """Score what was asked; where that takes too long, in the background instead (law 8)."""
-        try:
-            scores = await self._in_time(asked, until_s)
-        except DeadlineExceeded:
-            await self.work(partial(self.engine.prefetch, asked))
-            raise
-        self.queue_ms += scores.timings.queue_ms
-        self.model_ms += scores.timings.model_ms
-        return scores
-
-    async def _in_time(self, asked: ScoreRequest, until_s: float) -> Scores:
-        now_s = asyncio.get_running_loop().time
-        left_s = until_s - now_s()
-        future = await self._submitted(asked, left_s)
-        if future.done():
-            return future.result()
-        try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), until_s - now_s())
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"not scored within {left_s:.3g} s") from error
-        except LaconicError:
-            raise
-        except Exception as error:
-            raise Fault(error) from error
-
-    async def _submitted(self, asked: ScoreRequest, within_s: float) -> Future[Scores]:
-        """Submit where it holds up nobody; a caller that leaves meanwhile drops the work too."""
-        submitting = asyncio.ensure_future(
-            self.work(partial(self.engine.submit, asked, within_s=within_s))
-        )
-        try:
-            return await asyncio.shield(submitting)
-        except asyncio.CancelledError:
-            submitting.add_done_callback(_drop)
-            raise
-
-
-def _drop(submitting: asyncio.Future[Future[Scores]]) -> None:
-    if not submitting.cancelled() and submitting.exception() is None:
-        submitting.result().cancel()
-
-
 class _GivingWay:
     """While anything is in here, threads give way to the event loop's sooner than Python has it.
 
@@ -338,15 +241,6 @@ class _GivingWay:
         self._inside -= 1
         if self._inside == 0:
             sys.setswitchinterval(self._usual_s)
-
-
-def _advance(move: Callable[[], ScoreRequest]) -> ScoreRequest | Compressed:
-    """Make one step.  A StopIteration must not leave a thread: it cannot cross a future."""
-    try:
-        return move()
-    except StopIteration as end:
-        compressed: Compressed = end.value
-        return compressed
 
 
 def _guarded(job: Callable[[], Result]) -> Result:

@@ -19,7 +19,7 @@ import structlog
 
 from proxy.compress.recovery import Alignment, RecoveryStream, recover
 from proxy.errors import UpstreamError, UpstreamUnavailable
-from proxy.gateway.compression import Fault
+from proxy.gateway.drive import Fault
 from proxy.gateway.relay import ahead
 from proxy.upstream import Answer
 from proxy.wire import (
