@@ -135,7 +135,7 @@ def build_app(
 
 async def _handle(request: web.Request) -> web.StreamResponse:
     path = request.rel_url.raw_path
-    if path.startswith(_OWN_PATH) and path[len(_OWN_PATH) :][:1] in ("", "/"):
+    if path == _OWN_PATH or path.startswith(f"{_OWN_PATH}/"):
         return own_error(HTTPStatus.NOT_FOUND, "Not Found", "not_found")
     return await request.app[GATEWAY].handle(request)
 

@@ -30,7 +30,7 @@ class Notebook:
         self.entries.append(entry)
         self._loop.call_soon_threadsafe(self.came.set)
 
-    def flush(self):
+    def settle(self):
         pass
 
     def close(self):

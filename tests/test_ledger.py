@@ -156,7 +156,7 @@ class Kept:
             raise ValueError("SECRET")
         self.entries.append(entry)
 
-    def flush(self):
+    def settle(self):
         pass
 
 

@@ -89,7 +89,7 @@ class Metrics:
             self._first_byte.observe(entry.upstream_ttfb_ms / 1000)
         self._duration.observe(entry.duration_ms / 1000)
 
-    def flush(self) -> None:
+    def settle(self) -> None:
         """Nothing is held back."""
 
     def close(self) -> None:

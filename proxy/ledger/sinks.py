@@ -19,10 +19,10 @@ class Sink(Protocol):
     """A place that entries are written to."""
 
     def write(self, entry: LedgerEntry) -> None:
-        """Take the entry; it may be held back until the next flush."""
+        """Take the entry; it may be held back until the batch is over."""
 
-    def flush(self) -> object:
-        """Let go of what was held back.  May block; call it off the event loop."""
+    def settle(self) -> None:
+        """Let go of what was held back for a batch that is over, without waiting for a disk."""
 
     def close(self) -> None:
         """Finish what was taken.  May block; call it off the event loop."""
@@ -60,7 +60,7 @@ class Clerk:
         for make in makers:
             self._write(make)
         for sink in self._sinks:
-            self._guarded(sink.flush)
+            self._guarded(sink.settle)
 
     def _write(self, make: Callable[[], LedgerEntry]) -> None:
         """Write one entry, and hold back what may be."""
@@ -95,7 +95,7 @@ class LogSink:
             self._log = structlog.wrap_logger(_Gatherer(self._lines)).bind()
         self._log.info("exchange", **entry.record())
 
-    def flush(self) -> None:
+    def settle(self) -> None:
         """Write what was gathered."""
         self._log = None
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
@@ -105,7 +105,7 @@ class LogSink:
 
     def close(self) -> None:
         """Write what was gathered."""
-        self.flush()
+        self.settle()
 
 
 class _Gatherer:

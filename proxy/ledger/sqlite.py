@@ -157,6 +157,9 @@ class SqliteSink:
         if not self._batches.put(entry):
             self._lose(1, "queue-full")
 
+    def settle(self) -> None:
+        """Nothing: the writer commits soon, and a locked file shall not hold up other sinks."""
+
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until what was written so far is committed; say whether that happened in time."""
         return self._batches.flush(timeout_s)
