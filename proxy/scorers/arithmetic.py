@@ -95,11 +95,6 @@ def chosen(backend: str) -> Arithmetic:
     return Arithmetic(backend)
 
 
-def offered() -> list[Arithmetic]:
-    """Return the arithmetics that pass the self-check here."""
-    return [each for each in Arithmetic if each is not Arithmetic.INT8 or int8_is_exact()]
-
-
 def int8_is_exact() -> bool:
     """Multiply the largest int8 numbers, at widths that encoders use, and compare with int64."""
     generator = torch.Generator().manual_seed(0)
