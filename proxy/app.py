@@ -31,6 +31,7 @@ from proxy.compress.result import TurnResult
 from proxy.engine import Engine as ModelEngine
 from proxy.errors import PolicyError
 from proxy.gateway import (
+    Breaker,
     Cascade,
     Compression,
     Engine,
@@ -42,6 +43,7 @@ from proxy.gateway import (
     own_error,
     without_additions,
 )
+from proxy.gateway.breaker import PAUSE_S
 from proxy.gateway.metrics import CONTENT_TYPE
 from proxy.ledger import Clerk, LogSink, Sink, SqliteSink
 from proxy.memo import DiskMemo, DiskShelf, SharedTurns, TurnMemo, Usage, VectorMemo
@@ -92,7 +94,12 @@ def build_app(
         limits = Limits(
             settings.connect_timeout_s, settings.read_timeout_s, settings.max_header_bytes
         )
-        compression = Compression(method, engine, limit_bytes=settings.max_body_bytes)
+        compression = Compression(
+            method,
+            engine,
+            limit_bytes=settings.max_body_bytes,
+            breaker=Breaker(partial(_breaker_changed, metrics)),
+        )
         clerk = app[CLERK] = Clerk((*sinks, metrics))
         async with Upstream(limits) as upstream, metrics.published():
             app[UPSTREAM] = upstream
@@ -131,6 +138,15 @@ def build_app(
     app.router.add_route("*", "/metrics", exposition)
     app.router.add_route("*", "/{tail:.*}", _handle)
     return app
+
+
+def _breaker_changed(metrics: Metrics, route: str, is_open: bool) -> None:  # noqa: FBT001 - as told
+    log = structlog.get_logger("laconic")
+    metrics.breaker(route, is_open)
+    if is_open:
+        log.warning("breaker-opened", route=route, trial_in_s=PAUSE_S)
+    else:
+        log.info("breaker-closed", route=route)
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:

@@ -64,6 +64,7 @@ class Reason(StrEnum):
     SCORER_FAILED = "scorer-failed"
     FAILED = "failed"  # a fault of ours: logged with its type, and the original went through
     REFUSED_EDITED = "refused-edited"  # upstream refused the edited body; resent verbatim (law 8)
+    BREAKER_OPEN = "breaker-open"  # it refused so many on this route that none are edited for now
 
 
 class Span(NamedTuple):

@@ -480,16 +480,77 @@ async def test_a_refused_edit_is_sent_again_verbatim(status, stream):
     assert home.method.kept_verbatim == [body]
 
 
-async def test_a_prompt_too_long_even_edited_is_not_sent_again():
-    error = b'{"error": {"message": "too long", "code": "context_length_exceeded"}}'
-    encoded = gzip.compress(error)
-    script = refuses_edits(400, encoded, [JSON, ("Content-Encoding", "gzip")])
+TOO_LONG = {
+    "OpenAI, Azure, llama-cpp-python": {
+        "error": {
+            "message": "This model's maximum context length is 8192 tokens. However, ...",
+            "type": "invalid_request_error",
+            "param": "messages",
+            "code": "context_length_exceeded",
+        }
+    },
+    "OpenAI's responses": {
+        "error": {
+            "message": "Your input exceeds the context window of this model.",
+            "type": "invalid_request_error",
+            "param": "input",
+            "code": "context_length_exceeded",
+        }
+    },
+    "llama.cpp": {
+        "error": {
+            "code": 400,
+            "message": "request (9412 tokens) exceeds the available context size (8192 tokens), "
+            "try increasing it",
+            "type": "exceed_context_size_error",
+            "n_prompt_tokens": 9412,
+            "n_ctx": 8192,
+        }
+    },
+    "vLLM": {
+        "error": {
+            "message": "You passed 2049 input tokens and requested 9 output tokens. However, the "
+            "model's context length is only 2048 tokens, ...",
+            "type": "BadRequestError",
+            "param": "input_tokens",
+            "code": 400,
+        }
+    },
+    "older vLLM": {
+        "object": "error",
+        "message": "This model's maximum context length is 2048 tokens. However, ...",
+        "type": "BadRequestError",
+        "param": None,
+        "code": 400,
+    },
+    "SGLang": {
+        "error": {"message": "The input (9412 tokens) is longer than the model's context length"}
+    },
+}
+
+
+@pytest.mark.parametrize("encode", [None, "gzip", "zstd"])
+@pytest.mark.parametrize("error", TOO_LONG.values(), ids=TOO_LONG)
+async def test_a_prompt_too_long_even_edited_is_not_sent_again(error, encode):
+    encoded, headers = json.dumps(error).encode(), [JSON]
+    if encode:
+        encoded, headers = ENCODINGS[encode](encoded), [JSON, ("Content-Encoding", encode)]
+    script = refuses_edits(400, encoded, headers)
     async with upstream(script) as far, house(far) as home:
         got = await ask(home)
         entry = await home.ledger.entry()
     assert (got.status, got.reason, got.body, len(far.seen)) == (400, "No", encoded, 1)
     assert (entry.resent, entry.tokens_saved) == (False, 1)
     assert home.method.kept_verbatim == []
+
+
+@pytest.mark.parametrize(
+    "error", [b"[]", b"7", b'{"error": "too long"}', b'{"error": {"message": 7}}', b"{", b""]
+)
+async def test_a_refusal_of_any_other_shape_is_a_refusal(error):
+    async with upstream(refuses_edits(400, error)) as far, house(far) as home:
+        got = await ask(home)
+    assert (got.status, len(far.seen)) == (200, 2)
 
 
 async def test_a_refusal_of_both_is_relayed_and_not_held_against_the_edits():

@@ -27,6 +27,7 @@ from proxy.errors import (
     Overloaded,
     ScorerFailed,
 )
+from proxy.gateway.breaker import Admission, Breaker
 from proxy.gateway.drive import Drive, Fault, Steps
 from proxy.gateway.ports import Engine, Method
 from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection
@@ -75,6 +76,7 @@ class Prepared:
     edited: bytes | None = field(default=None, repr=False)
     compressed: Compressed | None = None
     source: Alignment | None = field(default=None, repr=False)
+    admission: Admission = Admission.EDIT
     queue_ms: float = 0.0
     model_ms: float = 0.0
 
@@ -83,15 +85,23 @@ class Compression:
     """Prepares requests, many at a time."""
 
     def __init__(
-        self, method: Method, engine: Engine, *, limit_bytes: int, threads: int = 2
+        self,
+        method: Method,
+        engine: Engine,
+        *,
+        limit_bytes: int,
+        threads: int = 2,
+        breaker: Breaker | None = None,
     ) -> None:
         """Use ``method`` against ``engine``, with ``threads`` for the work on text.
 
-        A body that unpacks to more than ``limit_bytes`` is refused.
+        A body that unpacks to more than ``limit_bytes`` is refused.  ``breaker`` knows on which
+        routes edits are refused by the upstream.
         """
         self._method = method
         self._engine = engine
         self._limit_bytes = limit_bytes
+        self._breaker = breaker or Breaker()
         self._threads = ThreadPoolExecutor(threads, "laconic-text")
         self._giving_way = _GivingWay()
         self._log = structlog.get_logger("laconic")
@@ -122,11 +132,28 @@ class Compression:
         if isinstance(parsed, Unparsed):
             reason = reason or parsed.reason
         elif reason is None:
-            return await self._with_source(await self._compress(parsed, selection, started_s))
+            return await self._admitted(parsed, selection, started_s)
         return _untouched(selection, started_s, parsed, reason)
 
-    async def keep_verbatim(self, prepared: Prepared) -> None:
-        """Remember that the upstream would not have the edits of this request (law 8)."""
+    async def _admitted(self, request: Request, selection: Selection, started_s: float) -> Prepared:
+        """Compress, unless the upstream refuses what is edited on this route."""
+        if selection.policy.mode is Mode.AUDIT:  # nothing is edited
+            return await self._compress(request, selection, started_s)
+        admission = self._breaker.admit(selection.route, time.monotonic())
+        if admission is Admission.PASS:
+            return _untouched(selection, started_s, request, Reason.BREAKER_OPEN)
+        prepared = await self._compress(request, selection, started_s)
+        if admission is Admission.TRIAL and prepared.edited is None:
+            self._breaker.withdraw(selection.route, time.monotonic())
+        return await self._with_source(replace(prepared, admission=admission))
+
+    def accepted(self, prepared: Prepared) -> None:
+        """Note that the upstream took the edits of this request."""
+        self._tell(prepared, refused=False)
+
+    async def refused(self, prepared: Prepared) -> None:
+        """Note that the upstream would not have the edits, and took the original (law 8)."""
+        self._tell(prepared, refused=True)
         request, policy, compressed = prepared.request, prepared.policy, prepared.compressed
         if request is None or policy is None or compressed is None:
             return
@@ -135,6 +162,9 @@ class Compression:
             await self.work(len(request.raw), job)
         except Fault as fault:
             self._report(fault)
+
+    def _tell(self, prepared: Prepared, *, refused: bool) -> None:
+        self._breaker.report(prepared.route, prepared.admission, time.monotonic(), refused=refused)
 
     async def _read(self, incoming: Incoming) -> Request | Unparsed:
         """Look inside the body; what cannot be read is a result like any other."""

@@ -20,7 +20,7 @@ from proxy.errors import CallerError, LaconicError, UpstreamError, UpstreamTimeo
 from proxy.gateway.compression import Compression, Incoming
 from proxy.gateway.exchange import Exchange, seen, target_of
 from proxy.gateway.recovery import Recovery
-from proxy.gateway.relay import REFUSALS, Relayed, abort, own_error, refuses, relay
+from proxy.gateway.relay import Relayed, abort, own_error, refuses, relay
 from proxy.ledger import Clerk, Ended
 from proxy.policy import PolicyStore
 from proxy.settings import upstream_url
@@ -110,16 +110,18 @@ class Gateway:
         async with self._upstream.send(edited) as first:
             exchange.hear()
             answer, refused = await refuses(first)
+            prepared = exchange.prepared
             if not refused:
+                if prepared is not None and answer.status < HTTPStatus.BAD_REQUEST:
+                    self._compression.accepted(prepared)
                 return await self._relay(request, exchange, answer)
-        prepared = exchange.prepared
         exchange.refuse(answer.status)
         exchange.send()
         async with self._upstream.send(original) as answer:
             exchange.hear()
-            # Refused all the same: then the edits were not at fault.
-            if prepared is not None and answer.status not in REFUSALS:
-                await self._compression.keep_verbatim(prepared)
+            # Refused all the same: then the edits were not at fault.  429 and 500 say nothing.
+            if prepared is not None and answer.status < HTTPStatus.BAD_REQUEST:
+                await self._compression.refused(prepared)
             return await self._relay(request, exchange, answer)
 
     async def _relay(

@@ -56,6 +56,9 @@ class Metrics:
         self._faults = self._counter(
             "laconic_faults", "Faults of ours that made a request pass verbatim.", ("type",)
         )
+        self._open = self._gauge(
+            "laconic_breaker_open", "Whether edits on a route are suspended.", ("route",)
+        )
         self._tokens = self._counter(
             "laconic_tokens", "Prompt tokens before and after compression.", ("policy", "when")
         )
@@ -68,6 +71,9 @@ class Metrics:
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+        return Gauge(name, text, labels, registry=self._registry, multiprocess_mode="livesum")
 
     def _histogram(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, registry=self._registry, buckets=_SECONDS)
@@ -88,6 +94,10 @@ class Metrics:
         if entry.upstream_ttfb_ms is not None:
             self._first_byte.observe(entry.upstream_ttfb_ms / 1000)
         self._duration.observe(entry.duration_ms / 1000)
+
+    def breaker(self, route: str, is_open: bool) -> None:  # noqa: FBT001 - a state, not a switch
+        """Tell whether edits on a route are suspended."""
+        self._open.labels(route).set(is_open)
 
     def settle(self) -> None:
         """Nothing is held back."""

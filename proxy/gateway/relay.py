@@ -8,6 +8,7 @@ caller's connection is aborted, so that no client takes half an answer for a who
 from __future__ import annotations
 
 import json
+import re
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -25,6 +26,7 @@ REFUSALS = frozenset({400, 413, 422})
 """Statuses with which an upstream may refuse a body for our edits' sake."""
 
 _REFUSAL_BYTES = 64 * 1024  # of a refusal's body that we look at
+_TOO_LONG = re.compile(r"(maximum|model's) context length|available context size")
 _ORIGIN = "x-laconic-origin"
 _ADDED_BY_AIOHTTP = (hdrs.CONTENT_TYPE, hdrs.DATE, hdrs.SERVER)
 
@@ -104,7 +106,7 @@ async def refuses(answer: Answer) -> tuple[Answer, bool]:
                 break
     except UpstreamError:
         return answer, True
-    if _error_code(bytes(start), answer.headers) != "context_length_exceeded":
+    if not _too_long(bytes(start), answer.headers):
         return answer, True
     return replace(answer, chunks=ahead(bytes(start), answer.chunks)), False
 
@@ -117,13 +119,21 @@ async def ahead(start: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes
         yield chunk
 
 
-def _error_code(body: bytes, headers: Headers) -> object:
+def _too_long(body: bytes, headers: Headers) -> bool:
+    """Tell whether an error says that the prompt is too long for the model.
+
+    OpenAI, Azure and llama-cpp-python have a code for it, llama.cpp's server a type, vLLM and
+    SGLang a sentence; older vLLM says it without the ``error`` around.
+    """
     encoding = value_of(headers, "content-encoding")
     try:
         answer = json.loads(decode_body(body, encoding, limit_bytes=_REFUSAL_BYTES))
-        return answer["error"]["code"]
-    except (ValueError, RecursionError, KeyError, TypeError, BodyTooLarge):
-        return None
+        error = answer.get("error", answer)
+        code, kind, message = (error.get(name) for name in ("code", "type", "message"))
+    except (ValueError, RecursionError, AttributeError, BodyTooLarge):
+        return False
+    named = code == "context_length_exceeded" or kind == "exceed_context_size_error"
+    return named or (isinstance(message, str) and _TOO_LONG.search(message) is not None)
 
 
 def own_error(status: int, message: str, code: str, headers: Headers = ()) -> web.Response:
