@@ -25,9 +25,8 @@ from proxy.memo import TurnMemo, VectorMemo
 from proxy.policy import PolicySet, load_policies, read_policy_dir
 from proxy.scorers import EMBEDDED, load_models
 from proxy.tokens import encoding_for
-from proxy.wire import LaconicHeaders
+from proxy.wire import CHAT, LaconicHeaders
 
-CHAT = "/v1/chat/completions"
 MEMO_BYTES = 1 << 30
 PATIENT_S = 600.0
 """A deadline that nothing here misses: what is timed is the work, not the giving up."""
@@ -101,7 +100,7 @@ class Workshop:
 
     async def prepare(self, raw: bytes) -> Timed:
         """Prepare one request as the gateway does."""
-        incoming = Incoming(CHAT, CIMultiDict(), LaconicHeaders(), raw)
+        incoming = Incoming(CHAT, f"/v1{CHAT.path}", CIMultiDict(), LaconicHeaders(), raw)
         started_s = time.perf_counter()
         prepared = await self._compression.prepare(incoming, self._policies)
         return Timed(prepared, (time.perf_counter() - started_s) * 1000)

@@ -143,7 +143,7 @@ class Settings(BaseModel):
     log_format: LogFormat = LogFormat.JSON
     """``json`` for machines, ``console`` for people."""
     max_body_bytes: Size = ByteSize(64 * 2**20)
-    """Largest chat request that is taken in; a larger one is answered 413."""
+    """Largest body with text that is taken in; a larger one is answered 413."""
     max_header_bytes: Size = ByteSize(64 * 2**10)
     """Largest request or response header line, either way."""
     connect_timeout_s: Seconds = 10.0

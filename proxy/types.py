@@ -46,7 +46,7 @@ class Reason(StrEnum):
     OFF = "off"  # the policy's mode
     AUDIT = "audit"  # measured, but the original was forwarded
     BYPASSED = "bypassed"  # x-laconic-bypass
-    UNPARSED = "unparsed"  # the body is not a chat request we understand
+    UNPARSED = "unparsed"  # the body is not a request that we understand
     DUPLICATE_KEY = "duplicate-key"  # a key on the path we would edit occurs twice
     NO_CONTEXT = "no-context"  # nothing in it is tagged context
     TOO_SHORT = "too-short"  # below the policy's min_tokens
@@ -79,7 +79,11 @@ class Span(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where a leaf lives: message index, and content part index (0 when content is a string)."""
+    """Where a leaf lives: message index, and content part index (0 when content is a string).
+
+    In a responses body message 0 is ``instructions``, message n + 1 item n; in a completions body
+    message n is prompt n.
+    """
 
     message: int
     part: int
@@ -109,7 +113,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One chat message, as far as compression needs it."""
+    """One message, as far as compression needs it."""
 
     index: int
     role: str
@@ -122,9 +126,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A chat request: the caller's bytes, and what was understood of them.
+    """A request with text: the caller's bytes, and what was understood of them.
 
-    ``wants_json`` says that the answer's text is to be JSON (``response_format``).
+    ``wants_json`` says that the answer's text is to be JSON (``response_format``, ``text.format``);
+    ``separate`` that each message is a prompt of its own, answered as if it had come alone.
     """
 
     raw: bytes = field(repr=False)
@@ -132,6 +137,7 @@ class Request:
     stream: bool
     messages: tuple[Message, ...]
     wants_json: bool = False
+    separate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,10 +104,10 @@ def drive(steps, answers):
 class Run:
     """One request, compressed: what came out, and what was asked for on the way."""
 
-    def __init__(self, messages, choices=None, *, memory=None, answers=None):
+    def __init__(self, messages, choices=None, *, memory=None, answers=None, request=None):
         self.policy = choices or policy()
         self.answers = answers or Answers()
-        self.request = parse_chat(body(messages))
+        self.request = request or parse_chat(body(messages))
         self.turns = tagging.turns(self.request, self.policy.tagging)
         self.memory = Notes() if memory is None else memory
         steps = compress(self.turns, self.policy, ENCODING, self.memory, SCORER.revision)

@@ -12,7 +12,7 @@ from proxy.cli.compressing import Plan, Streams, compress_all
 from proxy.gateway.compression import Prepared
 from proxy.policy import load_policies, shipped_policies
 from proxy.types import Mode, Outcome, Reason
-from proxy.wire import LaconicHeaders
+from proxy.wire import CHAT, COMPLETIONS, RESPONSES, LaconicHeaders
 
 PLAN = Plan(load_policies(shipped_policies()), LaconicHeaders())
 
@@ -21,13 +21,15 @@ class Shouts:
     """Edits every body to upper case; early ones take longest."""
 
     def __init__(self):
+        self.came = []
         self.most = 0
         self.working = 0
 
     async def prepare(self, incoming, policies):
+        self.came.append((incoming.endpoint, incoming.path))
         self.working += 1
         self.most = max(self.most, self.working)
-        for _ in range(50 - int(incoming.body[:2] or 0)):
+        for _ in range(50 - int(incoming.body[:2] if incoming.body[:2].isdigit() else 0)):
             await asyncio.sleep(0)
         self.working -= 1
         reason = Reason.SCORER_FAILED if b"fails" in incoming.body else None
@@ -55,6 +57,16 @@ async def test_bodies_come_out_in_order_though_later_ones_are_done_first():
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n"])
 async def test_each_body_keeps_its_line_ending(ending):
     assert (await compress(b"01 a" + ending))[0] == b"01 A" + ending
+
+
+async def test_a_body_goes_to_the_endpoint_that_it_is_for():
+    bodies = b'{"messages": []}', b'{"input": "a"}', b'{"prompt": "a"}'
+    shouts = (await compress(b"\n".join(bodies)))[3]
+    assert shouts.came == [
+        (CHAT, "/v1/chat/completions"),
+        (RESPONSES, "/v1/responses"),
+        (COMPLETIONS, "/v1/completions"),
+    ]
 
 
 async def test_a_fault_of_ours_passes_the_body_and_is_told():

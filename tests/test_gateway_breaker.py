@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import CHAT, JSON, answer, call, chat, completion, upstream
 
+from proxy import wire
 from proxy.gateway import Breaker, Compression
 from proxy.gateway.breaker import PAUSE_S, REFUSALS, WINDOW, Admission
 from proxy.gateway.compression import Incoming
@@ -170,7 +171,7 @@ def compression():
 
 
 def prepared(compression, text):
-    incoming = Incoming(CHAT, {}, LaconicHeaders(), chat(text))
+    incoming = Incoming(wire.CHAT, CHAT, {}, LaconicHeaders(), chat(text))
     return compression.prepare(incoming, policies())
 
 

@@ -231,3 +231,184 @@ async def test_a_file_is_uploaded_as_it_is():
         await caller.files.create(file=("a.bin", content), purpose="batch")
     assert content in far.last.body
     assert far.last.get("content-type").startswith("multipart/form-data; boundary=")
+
+
+# -- responses and completions --------------------------------------------------------------------
+
+
+def response(text="hi", *more, **extra):
+    """A response, as OpenAI would write it."""
+    said = {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "status": "completed",
+        "content": [{"type": "output_text", "text": text, "annotations": []}],
+    }
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "gpt-4o",
+        "status": "completed",
+        "output": [said, *more],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": {
+            "input_tokens": 9,
+            "input_tokens_details": {"cached_tokens": 2},
+            "output_tokens": 3,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 12,
+        },
+        **extra,
+    }
+
+
+def replies_json(value):
+    return replies(200, json.dumps(value).encode(), headers=[JSON])
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("keep xdrop this", "keep this"),
+        (
+            [{"role": "user", "content": [{"type": "input_text", "text": "keep xdrop this"}]}],
+            [{"role": "user", "content": [{"type": "input_text", "text": "keep this"}]}],
+        ),
+    ],
+)
+async def test_a_response(given, sent):
+    async with between(replies_json(response())) as (far, home, caller):
+        got = await caller.responses.create(
+            model="gpt-4o", input=given, instructions="Be xtra brief"
+        )
+        entry = await home.ledger.entry()
+    assert (got.output_text, got.usage.total_tokens) == ("hi", 12)
+    assert far.last.json() == {"model": "gpt-4o", "input": sent, "instructions": "Be brief"}
+    assert (entry.tokens_saved, entry.prompt_tokens, entry.cached_tokens) == (2, 9, 2)
+
+
+async def test_a_tools_round_trip():
+    call = {
+        "type": "function_call",
+        "id": "fc_1",
+        "call_id": "call_1",
+        "name": "find",
+        "arguments": '{"q": "xray"}',
+        "status": "completed",
+    }
+    scripts = replies_json(response("", call)), replies_json(response("found"))
+    async with between(*scripts) as (far, _, caller):
+        asked = [{"role": "user", "content": "xplease look"}]
+        first = await caller.responses.create(model="gpt-4o", input=asked)
+        result = {"type": "function_call_output", "call_id": "call_1", "output": "a xb c"}
+        history = [*asked, *(item.to_dict() for item in first.output), result]
+        second = await caller.responses.create(model="gpt-4o", input=history)
+    assert second.output_text == "found"
+    *_, made, answered = far.last.json()["input"]
+    assert made["arguments"] == '{"q": "xray"}'
+    assert answered == {**result, "output": "a c"}
+
+
+async def test_a_response_that_follows_another():
+    async with between(replies_json(response())) as (far, _, caller):
+        await caller.responses.create(
+            model="gpt-4o", input="keep xdrop", previous_response_id="resp_0"
+        )
+    assert far.last.json() == {
+        "model": "gpt-4o",
+        "input": "keep",
+        "previous_response_id": "resp_0",
+    }
+
+
+def responses_event(kind, **fields):
+    data = json.dumps({"type": kind, "sequence_number": 0, **fields})
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+@pytest.mark.parametrize("sent", [streams, packed], ids=["plain", "gzip"])
+async def test_the_loop_over_a_responses_stream(sent):
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    deltas = [
+        responses_event("response.output_text.delta", delta=word, logprobs=[], **place)
+        for word in WORDS
+    ]
+    whole = response("".join(WORDS))
+    start = responses_event("response.created", response=response(status="in_progress"))
+    events = [start, *deltas, responses_event("response.completed", response=whole)]
+    async with between(sent(*events)) as (far, home, caller):
+        stream = await caller.responses.create(model="gpt-4o", input="keep xdrop this", stream=True)
+        got = [part async for part in stream]
+        entry = await home.ledger.entry()
+    said = [part.delta for part in got if part.type == "response.output_text.delta"]
+    assert (said, got[-1].response.output_text) == (list(WORDS), "".join(WORDS))
+    assert far.last.json()["input"] == "keep this"
+    assert (entry.stream, entry.prompt_tokens, entry.completion_tokens) == (True, 9, 3)
+
+
+def text_completion(text="hi", **extra):
+    return {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "created": 1,
+        "model": "gpt-3.5-turbo-instruct",
+        "choices": [{"index": 0, "text": text, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12},
+        **extra,
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("keep xdrop this", "keep this"),
+        (["keep xdrop", "xa and b"], ["keep", " and b"]),
+        ([1, 2, 3], [1, 2, 3]),
+        ([[1], [2, 3]], [[1], [2, 3]]),
+    ],
+)
+async def test_a_text_completion(given, sent):
+    async with between(replies_json(text_completion())) as (far, home, caller):
+        got = await caller.completions.create(model="gpt-3.5-turbo-instruct", prompt=given)
+        entry = await home.ledger.entry()
+    assert got.choices[0].text == "hi"
+    assert far.last.json() == {"model": "gpt-3.5-turbo-instruct", "prompt": sent}
+    assert (entry.prompt_tokens, entry.completion_tokens) == (9, 3)
+
+
+async def test_the_loop_over_a_completions_stream():
+    parts = [text_completion(word, usage=None) for word in WORDS]
+    events = [f"data: {json.dumps(part)}\n\n".encode() for part in parts]
+    async with between(streams(*events, b"data: [DONE]\n\n")) as (_, _, caller):
+        stream = await caller.completions.create(
+            model="gpt-3.5-turbo-instruct", prompt="keep xdrop", stream=True
+        )
+        words = [part.choices[0].text async for part in stream]
+    assert words == list(WORDS)
+
+
+async def test_azures_client():
+    scripts = replies_json(response()), replies(200, completion(), headers=[JSON])
+    async with upstream(*scripts) as far, house(far) as home:
+        azure = openai.AsyncAzureOpenAI(
+            azure_endpoint=home.url,
+            api_key="k",
+            api_version="2025-04-01-preview",
+            max_retries=0,
+            http_client=httpx.AsyncClient(trust_env=False),
+        )
+        async with azure as caller:
+            got = await caller.responses.create(model="gpt-4o", input="keep xdrop")
+            answered = await create(caller)
+    assert (got.output_text, answered.choices[0].message.content) == ("hi", "hi")
+    assert [seen.target for seen in far.seen] == [
+        "/openai/responses?api-version=2025-04-01-preview",
+        "/openai/deployments/gpt-4o/chat/completions?api-version=2025-04-01-preview",
+    ]
+    assert [seen.get("api-key") for seen in far.seen] == ["k", "k"]
+    first, second = (seen.json() for seen in far.seen)
+    assert (first["input"], second["messages"][0]["content"]) == ("keep", "keep this")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import DeadlineExceeded, Overloaded
 from proxy.types import Component, Mark, Quote, Reason, Span
-from proxy.wire import leaves_of
+from proxy.wire import leaves_of, parse_responses
 
 FACTS = (
     "The lighthouse at Skagen was lit in 1858 by Captain Holm.",
@@ -130,6 +130,60 @@ def test_a_compressed_history_is_a_prefix_of_the_next_one(messages, choices):
                 prefix = unless_restored(previous, run)
                 assert sent_messages(run)[: len(prefix)] == prefix
             previous = run
+
+
+def items(messages):
+    """A chat as the items of a responses body."""
+    made = []
+    for message in messages:
+        if message["role"] == "tool":
+            call, output = message["tool_call_id"], message["content"]
+            made.append({"type": "function_call_output", "call_id": call, "output": output})
+            continue
+        content = message["content"]
+        if isinstance(content, list):
+            content = [{**part, "type": "input_text"} for part in content]
+        if content is not None:
+            made.append({"role": message["role"], "content": content})
+        made += [
+            {"type": "function_call", "call_id": call["id"], **call["function"]}
+            for call in message.get("tool_calls", ())
+        ]
+    return made
+
+
+def responses(messages):
+    """The request of a responses body that says the same as a chat."""
+    return parse_responses(json.dumps({"model": "gpt-4o", "input": items(messages)}).encode())
+
+
+@examples(40)
+@given(conversations(), policies)
+def test_a_responses_body_becomes_what_the_same_chat_does(messages, choices):
+    """Turns begin and end where they do in chat, and results know the calls that they answer."""
+    chat, other = Run(messages, choices), Run(messages, choices, request=responses(messages))
+    assert list(other.texts().values()) == list(chat.texts().values())
+    assert other.outcome.components == chat.outcome.components
+
+
+@examples(40)
+@given(conversations(), policies, st.booleans())
+def test_a_responses_history_is_a_prefix_of_the_next_one(messages, choices, thinks):
+    """Law 5: also where what the model made between two turns is nothing but a thought."""
+    previous = None
+    for request in requests(messages):
+        body = items(request)
+        if thinks:
+            model = [item.get("role") == "assistant" for item in body]
+            body = [
+                {"type": "reasoning"} if m else item for m, item in zip(model, body, strict=True)
+            ]
+        raw = json.dumps({"model": "gpt-4o", "input": body}).encode()
+        run = Run(request, choices, request=parse_responses(raw))
+        sent = json.loads(run.sent)["input"]
+        if previous is not None and not run.outcome.cache_breaks:
+            assert sent[: len(previous)] == previous
+        previous = sent
 
 
 @examples(40)

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.types import Address, LeafEdit, Mark, Quote, Span
-from proxy.wire import leaves_of, parse_chat, render, splice
+from proxy.wire import (
+    leaves_of,
+    parse_chat,
+    parse_completion,
+    parse_responses,
+    render,
+    splice,
+)
 
 examples = settings(max_examples=int(os.environ.get("LACONIC_EXAMPLES", "150")), deadline=None)
 
@@ -64,9 +71,45 @@ def messages(draw):
 
 
 @st.composite
-def bodies(draw):
+def items(draw):
+    """An item of a responses body."""
+    if draw(st.booleans()):
+        content = f'"{draw(strings)}"'
+    else:
+        parts = []
+        for _ in range(draw(st.integers(0, 3))):
+            kind = draw(st.sampled_from(["input_text", "output_text", "input_image"]))
+            parts.append(draw(objects([f'"type":"{kind}"', f'"text":"{draw(strings)}"'])))
+        content = f"[{','.join(parts)}]"
+    kind = draw(st.sampled_from(["function_call_output", "reasoning", "message", "mcp_call"]))
+    if kind == "message":
+        fields = ['"role":"user"', *draw(st.sampled_from([[], ['"type":"message"']]))]
+        return draw(objects([*fields, f'"content": {content}']))
+    return draw(objects([f'"type":"{kind}"', '"call_id":"c"', f'"output": {content}']))
+
+
+@st.composite
+def chat_bodies(draw):
     listed = draw(separators).join(draw(st.lists(messages(), max_size=4)))
-    return draw(objects(['"model":"m"', f'"messages":[{listed}]'])).encode()
+    return parse_chat, draw(objects(['"model":"m"', f'"messages":[{listed}]'])).encode()
+
+
+@st.composite
+def responses_bodies(draw):
+    listed = draw(separators).join(draw(st.lists(items(), max_size=4)))
+    given = draw(st.sampled_from([f'"input":[{listed}]', f'"input":"{draw(strings)}"']))
+    told = f'"instructions":"{draw(strings)}"'
+    return parse_responses, draw(objects(['"model":"m"', given, told])).encode()
+
+
+@st.composite
+def completion_bodies(draw):
+    listed = draw(separators).join(f'"{text}"' for text in draw(st.lists(strings, max_size=4)))
+    given = draw(st.sampled_from([f'"prompt":[{listed}]', f'"prompt":"{draw(strings)}"']))
+    return parse_completion, draw(objects(['"model":"m"', given])).encode()
+
+
+bodies = st.one_of(chat_bodies(), responses_bodies(), completion_bodies())
 
 
 def spans_of(text):
@@ -78,7 +121,8 @@ def spans_of(text):
 @st.composite
 def edited(draw):
     """A request, and edits of some of its leaves: kept spans with marks and quotes between them."""
-    request = parse_chat(draw(bodies()))
+    parse, raw = draw(bodies)
+    request = parse(raw)
     leaves = leaves_of(request)
     edits = []
     for address, leaf in leaves.items():
@@ -91,7 +135,7 @@ def edited(draw):
                     quoted = draw(spans_of(leaves[other].text))[0]
                     pieces.append(draw(st.sampled_from([*Mark, Quote(other, quoted)])))
             edits.append(LeafEdit(address, tuple(pieces)))
-    return request, draw(st.permutations(edits))
+    return parse, request, draw(st.permutations(edits))
 
 
 def normal(text):
@@ -100,14 +144,29 @@ def normal(text):
 
 
 def replace_texts(body, texts):
-    """The parsed body with the texts at these addresses replaced."""
-    for address, text in texts.items():
-        message = body["messages"][address.message]
-        if isinstance(message["content"], str):
-            message["content"] = text
+    """The parsed body with the texts at these addresses replaced, the naive way."""
+    for (message, part), text in texts.items():
+        holder, key = place_of(body, message)
+        if isinstance(holder[key], str):
+            holder[key] = text
         else:
-            message["content"][address.part]["text"] = text
+            holder[key][part]["text"] = text
     return body
+
+
+def place_of(body, message):
+    """The object that holds a message's content, and under which key."""
+    if "messages" in body:
+        return body["messages"][message], "content"
+    if "prompt" in body:
+        whole = isinstance(body["prompt"], str)
+        return (body, "prompt") if whole else (body["prompt"], message)
+    if message == 0:
+        return body, "instructions"
+    if isinstance(body["input"], str):
+        return body, "input"
+    item = body["input"][message - 1]
+    return item, "content" if "content" in item else "output"
 
 
 def between(request):
@@ -132,8 +191,8 @@ def written(request, piece, own):
 @examples
 @given(edited())
 def test_nothing_but_the_edited_strings_changes(drawn):
-    request, edits = drawn
-    after = parse_chat(splice(request, edits))
+    parse, request, edits = drawn
+    after = parse(splice(request, edits))
     assert between(after) == between(request)
     touched = {edit.address for edit in edits}
     for old, new in zip(sorted_leaves(request), sorted_leaves(after), strict=True):
@@ -144,7 +203,7 @@ def test_nothing_but_the_edited_strings_changes(drawn):
 @examples
 @given(edited())
 def test_the_edited_strings_hold_what_render_says(drawn):
-    request, edits = drawn
+    _, request, edits = drawn
     leaves = leaves_of(request)
     texts = {edit.address: render(edit, leaves) for edit in edits}
     assert texts == {address: normal(text) for address, text in texts.items()}
@@ -155,9 +214,9 @@ def test_the_edited_strings_hold_what_render_says(drawn):
 @examples
 @given(edited())
 def test_kept_and_quoted_text_keeps_the_callers_spelling(drawn):
-    request, edits = drawn
+    parse, request, edits = drawn
     leaves = leaves_of(request)
-    after = parse_chat(splice(request, edits))
+    after = parse(splice(request, edits))
     for edit in edits:
         start, end = leaves_of(after)[edit.address].raw
         spelled = "".join(written(request, piece, edit.address) for piece in edit.pieces)
@@ -175,9 +234,10 @@ def text_of(piece, own, leaves):
 
 
 @examples
-@given(bodies())
-def test_keeping_everything_changes_no_byte(raw):
-    request = parse_chat(raw)
+@given(bodies)
+def test_keeping_everything_changes_no_byte(drawn):
+    parse, raw = drawn
+    request = parse(raw)
     whole = [LeafEdit(a, (Span(0, len(leaf.text)),)) for a, leaf in leaves_of(request).items()]
     assert splice(request, whole) == splice(request, []) == raw
 

@@ -167,7 +167,7 @@ def compress(
     backend: BackendOption = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Compress a chat request: body on stdin, compressed body on stdout, stats on stderr."""
+    """Compress a request: body on stdin, compressed body on stdout, stats on stderr."""
     settings = _settings(
         policies=policies, model=model, backend=backend, threads=threads, ledger_path="none"
     )

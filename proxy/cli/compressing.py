@@ -1,7 +1,8 @@
 """``laconic compress``: the proxy's own way from body to compressed body, over files.
 
-The bytes that come out are those that the proxy would send.  Two things differ: the owner of the
-command line may do what a policy does not allow callers to, and no deadline makes a text pass.
+The bytes that come out are those that the proxy would send; which endpoint a body is for is told by
+its keys.  Two things differ: the owner of the command line may do what a policy does not allow
+callers to, and no deadline makes a text pass.
 """
 
 from __future__ import annotations
@@ -38,9 +39,8 @@ from proxy.policy import (
 from proxy.policy.source import read_yaml
 from proxy.settings import LogLevel, Settings
 from proxy.types import Outcome, Reason
-from proxy.wire import LaconicHeaders
+from proxy.wire import LaconicHeaders, endpoint_for
 
-PATH: Final = "/v1/chat/completions"
 _UNHURRIED_S: Final = 86_400.0
 _AT_ONCE: Final = 4  # bodies in work side by side; the engine shares the model out
 _OURS: Final = frozenset({Reason.FAILED, Reason.SCORER_FAILED, Reason.OVERLOADED})
@@ -191,7 +191,8 @@ async def compress_all(
 
 async def _compress(preparer: Preparer, plan: Plan, line: bytes) -> tuple[bytes, Outcome]:
     body = line.rstrip(b"\r\n")
-    incoming = Incoming(PATH, {}, plan.overrides, body)
+    endpoint = endpoint_for(body)
+    incoming = Incoming(endpoint, f"/v1{endpoint.path}", {}, plan.overrides, body)
     prepared = await preparer.prepare(incoming, plan.policies)
     new = body if prepared.edited is None else prepared.edited
     return new + line[len(body) :], prepared.outcome

@@ -33,12 +33,11 @@ from proxy.gateway.ports import Engine, Method
 from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection
 from proxy.types import Mode, Outcome, Reason, Request
 from proxy.wire import (
+    Endpoint,
     Glimpse,
     Unparsed,
     decode_body,
-    glimpse_chat,
     leaves_of,
-    parse_chat,
     splice,
 )
 
@@ -50,8 +49,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A chat request as it came: all that decides how it is treated."""
+    """A request with text as it came: all that decides how it is treated."""
 
+    endpoint: Endpoint
     path: str
     headers: Mapping[str, str] = field(repr=False)
     overrides: Overrides
@@ -285,7 +285,8 @@ def _guarded(job: Callable[[], Result]) -> Result:
 def _parsed(incoming: Incoming, limit_bytes: int) -> Request | Unparsed:
     encoding = incoming.headers.get("Content-Encoding")
     try:
-        return parse_chat(decode_body(incoming.body, encoding, limit_bytes=limit_bytes))
+        body = decode_body(incoming.body, encoding, limit_bytes=limit_bytes)
+        return incoming.endpoint.parse(body)
     except Unparsed as unparsed:
         return unparsed
 
@@ -298,7 +299,8 @@ def _source(request: Request, compressed: Compressed) -> Alignment | None:
 
 
 def _glimpse(incoming: Incoming) -> Glimpse | None:
-    return None if incoming.headers.get("Content-Encoding") else glimpse_chat(incoming.body)
+    encoded = incoming.headers.get("Content-Encoding")
+    return None if encoded else incoming.endpoint.glimpse(incoming.body)
 
 
 def _model_of(parsed: Request | Unparsed) -> str | None:

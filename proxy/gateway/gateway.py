@@ -1,7 +1,7 @@
 """The story of one request, read downward.
 
-A chat request is taken in whole, compressed, sent, and its answer relayed, or recovered where the
-policy asks for it; everything else streams through.  The one thing that is never skipped is the
+A request with text is taken in whole, compressed, sent, and its answer relayed, or recovered where
+the policy asks for it; everything else streams through.  The one thing that is never skipped is the
 ledger entry: it is written when the exchange closes, however it closes, by a call that nothing can
 interrupt.
 """
@@ -14,7 +14,7 @@ from dataclasses import replace
 from http import HTTPStatus
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from proxy.errors import CallerError, LaconicError, UpstreamError, UpstreamTimeout
 from proxy.gateway.compression import Compression, Incoming
@@ -28,12 +28,10 @@ from proxy.upstream import Answer, Headers, Outgoing, Streamed, Upstream, fields
 from proxy.wire import (
     BodyTooLarge,
     LaconicHeaders,
+    endpoint_of,
     forwarded_request,
     forwarded_response,
 )
-
-CHAT = "/chat/completions"
-"""A POST to a path with this end is a chat request: OpenAI's, with or without /v1, and Azure's."""
 
 
 class Gateway:
@@ -49,7 +47,7 @@ class Gateway:
         clerk: Clerk,
         limit_bytes: int,
     ) -> None:
-        """Forward to ``base``; a chat request larger than ``limit_bytes`` is refused."""
+        """Forward to ``base``; a request with text above ``limit_bytes`` is refused."""
         self._upstream = upstream
         self._base = base
         self._policies = policies
@@ -73,11 +71,12 @@ class Gateway:
             self._clerk.write(exchange.entry)
 
     async def _serve(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
-        """Take a chat request in, compress it, send it on; anything else passes as it comes."""
+        """Take a request with text in, compress it, send it on; all else passes as it comes."""
         url = upstream_url(self._base, target_of(request))
         headers = fields(request.raw_headers)
         as_it_came = tuple(forwarded_request(headers, body_changed=False))
-        if not _is_chat(request):
+        endpoint = endpoint_of(request.method, request.rel_url.raw_path)
+        if endpoint is None:
             passing = _passing(request, exchange, as_it_came)
             message = Outgoing(request.method, url, as_it_came, passing)
             return await self._forward(request, exchange, message)
@@ -85,7 +84,7 @@ class Gateway:
         body = await _whole(request, exchange, self._limit_bytes)
         original = Outgoing(request.method, url, as_it_came, body)
         exchange.prepared = await self._compression.prepare(
-            Incoming(exchange.path, request.headers, overrides, body, exchange.api_key),
+            Incoming(endpoint, exchange.path, request.headers, overrides, body, exchange.api_key),
             self._policies.current,
         )
         if exchange.prepared.edited is None:
@@ -181,10 +180,6 @@ def _verdict(request: web.Request, error: Exception) -> tuple[Ended, int, str]:
             return Ended.UPSTREAM_LOST, HTTPStatus.BAD_GATEWAY, "upstream_unavailable"
         case _:
             return Ended.ERROR, HTTPStatus.INTERNAL_SERVER_ERROR, "proxy_error"
-
-
-def _is_chat(request: web.Request) -> bool:
-    return request.method == hdrs.METH_POST and request.rel_url.raw_path.endswith(CHAT)
 
 
 async def _whole(request: web.Request, exchange: Exchange, limit_bytes: int) -> bytes:

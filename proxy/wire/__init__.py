@@ -1,15 +1,25 @@
 """Between bytes and values, pure: no socket, no clock, no log.
 
-A body comes in: ``decode_body`` undoes its Content-Encoding, ``parse_chat`` finds the texts in it
-and where each one is.  Compression answers with edits: ``render`` says what a leaf becomes,
-``splice`` puts it into the caller's own bytes and changes no other.  What cannot be read is
-``Unparsed`` and goes through as sent.  Headers pass by ``forwarded_request`` and
+A body comes in: ``decode_body`` undoes its Content-Encoding, the ``Endpoint`` that it is for finds
+the texts in it and where each one is.  Compression answers with edits: ``render`` says what a leaf
+becomes, ``splice`` puts it into the caller's own bytes and changes no other.  What cannot be read
+is ``Unparsed`` and goes through as sent.  Headers pass by ``forwarded_request`` and
 ``forwarded_response``, and while the answer goes by, a ``UsageObserver`` reads what it cost.  Where
 recovery is asked for, ``reword_body`` or a ``RewordedStream`` rewords its texts and nothing else.
 """
 
-from proxy.wire.chat import Glimpse, glimpse_chat, parse_chat
+from proxy.wire.chat import glimpse_chat, parse_chat
+from proxy.wire.completions import glimpse_completion, parse_completion
 from proxy.wire.encoding import Decoder, decode_body
+from proxy.wire.endpoints import (
+    CHAT,
+    COMPLETIONS,
+    ENDPOINTS,
+    RESPONSES,
+    Endpoint,
+    endpoint_for,
+    endpoint_of,
+)
 from proxy.wire.errors import BodyTooLarge, Unparsed
 from proxy.wire.headers import (
     LaconicHeaders,
@@ -19,14 +29,21 @@ from proxy.wire.headers import (
     forwarded_response,
     value_of,
 )
+from proxy.wire.reading import Glimpse
+from proxy.wire.responses import glimpse_responses, parse_responses
 from proxy.wire.rewording import RewordedStream, Rewording, reword_body
 from proxy.wire.splice import leaves_of, render, splice
 from proxy.wire.sse import SseObserver
 from proxy.wire.usage import Usage, UsageObserver
 
 __all__ = [
+    "CHAT",
+    "COMPLETIONS",
+    "ENDPOINTS",
+    "RESPONSES",
     "BodyTooLarge",
     "Decoder",
+    "Endpoint",
     "Glimpse",
     "LaconicHeaders",
     "RewordedStream",
@@ -38,11 +55,17 @@ __all__ = [
     "changed_response",
     "decode_body",
     "end_to_end",
+    "endpoint_for",
+    "endpoint_of",
     "forwarded_request",
     "forwarded_response",
     "glimpse_chat",
+    "glimpse_completion",
+    "glimpse_responses",
     "leaves_of",
     "parse_chat",
+    "parse_completion",
+    "parse_responses",
     "render",
     "reword_body",
     "splice",
