@@ -184,6 +184,66 @@ async def test_a_caller_that_asked_for_json_gets_the_upstreams():
     assert (got.body, text.body) == (BODY, RECOVERED)
 
 
+def completed(text):
+    """A text completion."""
+    return json.dumps({"choices": [{"index": 0, "text": text, "finish_reason": "stop"}]}).encode()
+
+
+def responded(text):
+    """A response."""
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return json.dumps({"output": [{"type": "message", "content": [part]}]}).encode()
+
+
+def asked(field, **extra):
+    return json.dumps({"model": "gpt-4o", field: ASKED, **extra}).encode()
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "answered"),
+    [("/v1/responses", "input", responded), ("/v1/completions", "prompt", completed)],
+)
+async def test_the_callers_wording_comes_back_from_every_endpoint(path, field, answered):
+    async with upstream(replies(200, answered(SAID), headers=[JSON])) as far, recovers(far) as home:
+        got = await call(home.port, "POST", path, asked(field), [JSON])
+        entry = await home.ledger.entry()
+    assert far.last.json()[field] == "Who? Wilhelm Röntgen in 1901"
+    assert (got.body, entry.recovered) == (answered(MEANT), True)
+    assert got.get("x-laconic-recovered") == "true"
+
+
+async def test_a_stream_of_a_text_completion_is_recovered():
+    pieces = [b"data: " + completed(text) + b"\n\n" for text in ("Wilhelm Rö", "ntgen, 1901.")]
+    events = [piece.replace(b'"stop"', b"null") for piece in pieces]
+    async with upstream(streams(*events)) as far, recovers(far) as home:
+        body = asked("prompt", stream=True)
+        got = await call(home.port, "POST", "/v1/completions", body, [JSON])
+        entry = await home.ledger.entry()
+    lines = [json.loads(line[6:]) for line in got.body.decode().split("\n\n") if line]
+    assert "".join(line["choices"][0]["text"] for line in lines) == MEANT
+    assert entry.recovered is True
+
+
+async def test_a_stream_of_a_response_is_the_upstreams_and_the_ledger_says_so():
+    """It says each text several times: piece by piece, and whole in three kinds of event."""
+    data = {"type": "response.output_text.delta", "delta": SAID}
+    events = f"event: response.output_text.delta\ndata: {json.dumps(data)}\n\n".encode()
+    async with upstream(streams(events)) as far, recovers(far) as home:
+        body = asked("input", stream=True)
+        got = await call(home.port, "POST", "/v1/responses", body, [JSON])
+        entry = await home.ledger.entry()
+    assert far.last.json()["input"] == "Who? Wilhelm Röntgen in 1901"
+    assert (got.body, got.get("x-laconic-recovered")) == (events, None)
+    assert (entry.recovered, entry.detail) == (False, "recover: not in a stream of responses")
+
+
+async def test_a_response_streamed_unasked_is_the_upstreams():
+    events = b'data: {"type": "response.output_text.delta", "delta": "Wilhelm R"}\n\n'
+    async with upstream(streams(events)) as far, recovers(far) as home:
+        got = await call(home.port, "POST", "/v1/responses", asked("input"), [JSON])
+    assert (got.body, got.get("x-laconic-recovered")) == (events, None)
+
+
 async def test_after_a_verbatim_resend_the_answer_is_the_upstreams():
     async def script(seen, wire):
         fine = b"xConrad" in seen.body

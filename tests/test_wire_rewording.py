@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from proxy.compress.recovery import RecoveryStream, align, recover
 from proxy.types import Span
 from proxy.wire import RewordedStream, Unparsed, reword_body
+from proxy.wire.choices import texts_of_completion, texts_of_response
 
 SOURCE = align([("The Wilhelm Conrad Röntgen prize", (Span(0, 11), Span(18, 32)))])
 SAID, MEANT = "It was Wilhelm Röntgen.", "It was Wilhelm Conrad Röntgen."
@@ -43,6 +44,60 @@ def test_only_the_reworded_strings_bytes_change():
     expected = body.replace(b'"a \\"hush\\""', b'"a \\"HUSH\\""')
     expected = expected.replace(b'"text", "text":"hush"', b'"text", "text":"HUSH"')
     assert reword_body(body, shouted) == expected
+
+
+def test_the_texts_of_a_text_completion_are_reworded():
+    body = (
+        b'{"choices":[{"index":0,"text":"a hush","logprobs":null},{"text":"hush","logprobs":{}},'
+        b'{"text":["hush"]},{"message":{"content":"hush"}}],"text":"hush"}'
+    )
+    expected = body.replace(b"a hush", b"a HUSH")
+    assert reword_body(body, shouted, texts_of_completion) == expected
+
+
+def test_the_texts_of_a_response_are_reworded():
+    part = '{"type":"output_text","text":"hush%d","annotations":%s,"logprobs":%s}'
+    texts = (
+        part % (1, "[]", "[]"),
+        part % (2, '[{"start_index":0}]', "[]"),
+        part % (3, "[]", "[{}]"),
+    )
+    refused = '{"type":"refusal","refusal":"hush","text":"hush"}'
+    said = f'{{"content":[{",".join(texts)},{refused},7,"hush"],"type":"message","id":"hush"}}'
+    thought = '{"type":"reasoning","content":[{"type":"reasoning_text","text":"hush"}],"x":1e2}'
+    call = '{"type":"function_call","arguments":"hush","content":"hush"}'
+    output = f'[{thought},{call},{said},"hush",{{}}]'
+    body = f'{{"instructions":"hush","output":{output},"text":{{"format":1E400}}}}'.encode()
+    expected = body.replace(b"hush1", b"HUSH1")
+    assert reword_body(body, shouted, texts_of_response) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"output":"hush"}',
+        b'{"output":[{"content":[{"text":"hush"},{"type":7,"text":"hush"}]}]}',
+        b'{"output":[{"content":[{"type":"output_text","text":["hush"]}]}]}',
+        b'{"choices":[{"message":{"content":"hush"}}]}',
+    ],
+)
+def test_what_is_no_text_of_a_response_stays(body):
+    assert reword_body(body, shouted, texts_of_response) == body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b'{"output":[],"output":[]}',
+        b'{"output":[{"content":[],"content":[]}]}',
+        b'{"output":[{"content":[{"text":"hush","text":"hush"}]}]}',
+    ],
+)
+def test_a_response_that_can_be_read_two_ways_is_not_understood(body):
+    with pytest.raises(Unparsed):
+        reword_body(body, shouted, texts_of_response)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +182,36 @@ def test_an_event_gets_what_is_settled_and_the_rest_comes_with_a_later_one():
         event(" Wilhelm Conrad Röntgen."),
         END,
         DONE,
+        b"",
+    ]
+
+
+def text_event(text, *, index=0, finish=None):
+    """A chunk of a text completion."""
+    choice = {"text": text, "index": index, "logprobs": None, "finish_reason": finish}
+    data = {"id": "c", "object": "text_completion", "choices": [choice], "usage": None}
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def test_a_stream_of_a_text_completion_is_reworded():
+    said = [text_event("It was Wil"), text_event("helm Rö"), text_event("ntgen", finish="stop")]
+    stream = RewordedStream(begin, "text")
+    assert through(*said, DONE, stream=stream) == [
+        text_event("It was"),
+        text_event(""),
+        text_event(" Wilhelm Conrad Röntgen", finish="stop"),
+        DONE,
+        b"",
+    ]
+    assert stream.changed
+
+
+def test_what_a_text_completion_holds_at_its_end_comes_in_an_event_of_its_own():
+    said = [text_event("Wilhelm Röntgen"), text_event("other", index=1), DONE]
+    assert through(*said, stream=RewordedStream(begin, "text")) == [
+        text_event(""),
+        text_event("", index=1),
+        text_event("Wilhelm Conrad Röntgen") + text_event("other", index=1) + DONE,
         b"",
     ]
 

@@ -132,7 +132,8 @@ class Compression:
         if isinstance(parsed, Unparsed):
             reason = reason or parsed.reason
         elif reason is None:
-            return await self._admitted(parsed, selection, started_s)
+            prepared = await self._admitted(parsed, selection, started_s)
+            return await self._with_source(prepared, incoming.endpoint)
         return _untouched(selection, started_s, parsed, reason)
 
     async def _admitted(self, request: Request, selection: Selection, started_s: float) -> Prepared:
@@ -145,7 +146,7 @@ class Compression:
         prepared = await self._compress(request, selection, started_s)
         if admission is Admission.TRIAL and prepared.edited is None:
             self._breaker.withdraw(selection.route, time.monotonic())
-        return await self._with_source(replace(prepared, admission=admission))
+        return replace(prepared, admission=admission)
 
     def accepted(self, prepared: Prepared) -> None:
         """Note that the upstream took the edits of this request."""
@@ -215,16 +216,22 @@ class Compression:
             model_ms=drive.model_ms,
         )
 
-    async def _with_source(self, prepared: Prepared) -> Prepared:
+    async def _with_source(self, prepared: Prepared, endpoint: Endpoint) -> Prepared:
         """Add what recovery needs, where the policy asks for it and the request was edited.
 
-        A caller that asked for JSON gets the upstream's: its values are data, not wording.
+        A caller that asked for JSON gets the upstream's: its values are data, not wording.  So
+        does one whose stream says each text twice over: the detail tells.
         """
         request, policy, compressed = prepared.request, prepared.policy, prepared.compressed
         if request is None or policy is None or compressed is None:
             return prepared
         if prepared.edited is None or not policy.recover or request.wants_json:
             return prepared
+        if request.stream and endpoint.streamed is None:
+            detail = f"recover: not in a stream of {endpoint.name}"
+            outcome = prepared.outcome
+            told = "; ".join(filter(None, [outcome.detail, detail]))
+            return replace(prepared, outcome=replace(outcome, detail=told))
         try:
             source = await self.work(len(request.raw), partial(_source, request, compressed))
         except Fault as fault:

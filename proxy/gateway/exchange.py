@@ -18,7 +18,7 @@ from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields
 from proxy.policy import api_key_of
 from proxy.types import Count, Outcome, Reason
 from proxy.upstream import Answer, Headers
-from proxy.wire import UsageObserver, value_of
+from proxy.wire import Endpoint, UsageObserver, value_of
 
 
 def _written(unix_s: float) -> str:
@@ -49,6 +49,7 @@ class Exchange:
     request_id: str = field(default_factory=_new_id)
     started_unix_s: float = field(default_factory=time.time)
     started_s: float = field(default_factory=time.perf_counter)
+    endpoint: Endpoint | None = None
     prepared: Prepared | None = None
     observer: UsageObserver | None = None
     recovery: Recovery | None = None

@@ -75,7 +75,7 @@ class Gateway:
         url = upstream_url(self._base, target_of(request))
         headers = fields(request.raw_headers)
         as_it_came = tuple(forwarded_request(headers, body_changed=False))
-        endpoint = endpoint_of(request.method, request.rel_url.raw_path)
+        endpoint = exchange.endpoint = endpoint_of(request.method, request.rel_url.raw_path)
         if endpoint is None:
             passing = _passing(request, exchange, as_it_came)
             message = Outgoing(request.method, url, as_it_came, passing)
@@ -129,10 +129,10 @@ class Gateway:
         """Give the caller the answer as it comes, until one side or the other ends it."""
         exchange.watch(answer)
         see = exchange.pass_on
-        if exchange.source is not None:
+        if exchange.source is not None and exchange.endpoint is not None:
             answer = replace(answer, chunks=seen(answer.chunks, exchange.observe), begun=False)
             see = exchange.count
-            exchange.recovery = Recovery(exchange.source, self._compression.work)
+            exchange.recovery = Recovery(exchange.source, self._compression.work, exchange.endpoint)
             answer = await exchange.recovery.of(answer)
         headers = forwarded_response(answer.headers, own=exchange.headers())
         response = Relayed(answer.status, answer.reason, headers)

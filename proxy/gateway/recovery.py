@@ -23,8 +23,10 @@ from proxy.gateway.drive import Fault
 from proxy.gateway.relay import ahead
 from proxy.upstream import Answer
 from proxy.wire import (
+    CHAT,
     BodyTooLarge,
     Decoder,
+    Endpoint,
     RewordedStream,
     Unparsed,
     changed_response,
@@ -42,7 +44,7 @@ Work: TypeAlias = Callable[[int, Callable[[], bytes | None]], Awaitable[bytes | 
 
 @dataclass(slots=True)
 class Recovery:
-    """Recovers one answer to a prompt that ``source`` tells of.
+    """Recovers one answer of ``endpoint`` to a prompt that ``source`` tells of.
 
     ``applied`` says that the answer goes out as we write it; ``changed`` that it says something
     that the upstream did not.
@@ -50,6 +52,7 @@ class Recovery:
 
     source: Alignment
     work: Work
+    endpoint: Endpoint = CHAT
     applied: bool = False
     changed: bool = False
 
@@ -84,12 +87,24 @@ class Recovery:
     async def _reworded(self, body: bytes, encoding: str) -> bytes | None:
         """Return the body unencoded and recovered; None where that changes nothing or fails."""
         try:
-            return await self.work(len(body), partial(_recovered, body, encoding, self.source))
+            return await self.work(len(body), partial(self._recovered, body, encoding))
         except Fault as fault:
             _report(fault)
             return None
 
+    def _recovered(self, body: bytes, encoding: str) -> bytes | None:
+        try:
+            plain = decode_body(body, encoding, limit_bytes=LIMIT_BYTES)
+            reword = partial(recover, source=self.source)
+            reworded = reword_body(plain, reword, self.endpoint.answered)
+        except (Unparsed, BodyTooLarge):
+            return None
+        return None if reworded == plain else reworded
+
     def _of_stream(self, answer: Answer) -> Answer:
+        holder = self.endpoint.streamed
+        if holder is None:
+            return answer
         try:
             # Nothing piles up: each piece is relayed before the next is unpacked.
             decoder = Decoder(value_of(answer.headers, "content-encoding"), limit_bytes=sys.maxsize)
@@ -97,10 +112,13 @@ class Recovery:
             return answer
         self.applied = True
         headers = changed_response(answer.headers, length=None)
-        return replace(answer, headers=tuple(headers), chunks=self._events(answer.chunks, decoder))
+        stream = RewordedStream(lambda: RecoveryStream(self.source), holder)
+        chunks = self._events(answer.chunks, decoder, stream)
+        return replace(answer, headers=tuple(headers), chunks=chunks)
 
-    async def _events(self, chunks: AsyncIterator[bytes], decoder: Decoder) -> AsyncIterator[bytes]:
-        stream = RewordedStream(lambda: RecoveryStream(self.source))
+    async def _events(
+        self, chunks: AsyncIterator[bytes], decoder: Decoder, stream: RewordedStream
+    ) -> AsyncIterator[bytes]:
         try:
             async for chunk in chunks:
                 for piece in decoder.feed(chunk):
@@ -117,15 +135,6 @@ class Recovery:
         finally:
             if stream.failure is not None:
                 _report(Fault(stream.failure))
-
-
-def _recovered(body: bytes, encoding: str, source: Alignment) -> bytes | None:
-    try:
-        plain = decode_body(body, encoding, limit_bytes=LIMIT_BYTES)
-        reworded = reword_body(plain, partial(recover, source=source))
-    except (Unparsed, BodyTooLarge):
-        return None
-    return None if reworded == plain else reworded
 
 
 async def _lost(error: UpstreamError) -> AsyncIterator[bytes]:

@@ -1,7 +1,8 @@
-"""The answer to ``POST /v1/chat/completions``, or one event of it: where its texts are.
+"""An answer, or one event of it: where its texts are.
 
 Of an answer as little is understood as recovery needs: the choices, and in each the strings of its
-content.  Whatever is not shaped so has no texts; what could be read two ways is ``Unparsed``.
+content; of a response the texts of its output.  Whatever is not shaped so has no texts; what could
+be read two ways is ``Unparsed``.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from proxy.wire.scan import Cursor, Json, decode_string
 
 _CHOICE_KEYS = frozenset({"index", "logprobs", "finish_reason"})
 _PART_KEYS = frozenset({"type", "text"})
+_POINTERS = frozenset({"annotations", "logprobs"})
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One of the answer's choices.  Spans are bytes; those of strings include the quotes.
 
-    ``holder`` is its ``message`` or ``delta``; ``texts`` are the content's strings, in order, and
-    ``in_parts`` says that they stand in a list.  ``measured`` is a choice with ``logprobs``, which
-    speak of the text as it is.
+    ``holder`` is its ``message`` or ``delta``, which a text completion has not; ``texts`` are the
+    content's strings, in order, and ``in_parts`` says that they stand in a list.  ``measured`` is a
+    choice with ``logprobs``, which speak of the text as it is.
     """
 
     index: int
@@ -44,12 +46,37 @@ class Choices:
 
 
 def read_choices(raw: bytes, holder: str) -> Choices:
-    """Find the choices of an answer, whose ``holder`` is ``message``, or of an event, ``delta``.
+    """Find the choices of an answer: what is said is in its ``holder``.
+
+    That is ``message``, in an event of a stream ``delta``, and ``text`` in either of a completion.
 
     Raises :class:`Unparsed`: invalid JSON or UTF-8, or a key on the path to a text that occurs
     twice.
     """
     return _Reader(raw, holder).choices()
+
+
+def texts_of_chat(raw: bytes) -> list[Span]:
+    """Return the texts of a chat completion that speak for themselves.
+
+    A choice with ``logprobs`` is left out: they speak of its tokens.  Raises as
+    :func:`read_choices`.
+    """
+    return _unmeasured(read_choices(raw, "message"))
+
+
+def texts_of_completion(raw: bytes) -> list[Span]:
+    """Return those of a text completion."""
+    return _unmeasured(read_choices(raw, "text"))
+
+
+def texts_of_response(raw: bytes) -> list[Span]:
+    """Return those of a response; ``annotations`` too point into a text as it is."""
+    return _Reader(raw, "").output()
+
+
+def _unmeasured(choices: Choices) -> list[Span]:
+    return [text for choice in choices.each if not choice.measured for text in choice.texts]
 
 
 class _Reader:
@@ -103,6 +130,8 @@ class _Reader:
         return Choice(index, span, holder, content.texts, content.in_parts, measured, ended)
 
     def _held(self) -> tuple[Span | None, _Content]:
+        if self._cursor.peek() is Json.STRING and self._holder == "text":
+            return None, _Content((self._cursor.string(),))
         if self._cursor.peek() is not Json.OBJECT:
             return None, _Content()
         start, content = self._cursor.position, _Content()
@@ -129,9 +158,47 @@ class _Reader:
             if key in _PART_KEYS and self._cursor.peek() is Json.STRING:
                 strings[key] = self._cursor.string()
         kind = strings.get("type")
-        if kind is None or decode_string(self._raw[kind.start : kind.end]) != "text":
+        if kind is None or self._decoded(kind) != "text":
             return None
         return strings.get("text")
+
+    def output(self) -> list[Span]:
+        found: list[Span] = []
+        self._cursor.expect(Json.OBJECT, "answer")
+        for key in self._once(frozenset({"output"}), "answer"):
+            if key == "output" and self._cursor.peek() is Json.LIST:
+                found = [text for _ in self._cursor.elements() for text in self._item()]
+        self._cursor.end()
+        return found
+
+    def _item(self) -> list[Span]:
+        found: list[Span] = []
+        if self._cursor.peek() is not Json.OBJECT:
+            return found
+        for key in self._once(frozenset({"content"}), "item"):
+            if key == "content" and self._cursor.peek() is Json.LIST:
+                texts = [self._spoken() for _ in self._cursor.elements()]
+                found = [text for text in texts if text is not None]
+        return found
+
+    def _spoken(self) -> Span | None:
+        """Return the text of an ``output_text`` that nothing points into."""
+        strings: dict[str, Span] = {}
+        pointed = False
+        if self._cursor.peek() is not Json.OBJECT:
+            return None
+        for key in self._once(_PART_KEYS | _POINTERS, "part"):
+            if key in _PART_KEYS and self._cursor.peek() is Json.STRING:
+                strings[key] = self._cursor.string()
+            elif key in _POINTERS and self._cursor.peek() is Json.LIST:
+                pointed = pointed or bool([*self._cursor.elements()])
+        kind = strings.get("type")
+        if pointed or kind is None or self._decoded(kind) != "output_text":
+            return None
+        return strings.get("text")
+
+    def _decoded(self, span: Span) -> str:
+        return decode_string(self._raw[span.start : span.end])
 
     def _index(self) -> int:
         start = self._cursor.position

@@ -8,13 +8,14 @@ gateway puts before it.  What is below such a path (``/v1/responses/compact``,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.types import Request
+from proxy.types import Request, Span
 from proxy.wire.chat import glimpse_chat, parse_chat
+from proxy.wire.choices import texts_of_chat, texts_of_completion, texts_of_response
 from proxy.wire.completions import glimpse_completion, parse_completion
 from proxy.wire.errors import Unparsed
 from proxy.wire.reading import Glimpse
@@ -24,17 +25,34 @@ from proxy.wire.scan import Cursor, Json
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint with text: how a request to it is read."""
+    """An endpoint with text: how a request to it is read, and where its answer has texts.
+
+    ``streamed`` is the key of a stream's choices under which their text comes; None where a
+    stream has no choices.
+    """
 
     name: str
     path: str
     parse: Callable[[bytes], Request]
     glimpse: Callable[[bytes], Glimpse | None]
+    answered: Callable[[bytes], Sequence[Span]]
+    streamed: str | None
 
 
-CHAT: Final = Endpoint("chat", "/chat/completions", parse_chat, glimpse_chat)
-RESPONSES: Final = Endpoint("responses", "/responses", parse_responses, glimpse_responses)
-COMPLETIONS: Final = Endpoint("completions", "/completions", parse_completion, glimpse_completion)
+CHAT: Final = Endpoint(
+    "chat", "/chat/completions", parse_chat, glimpse_chat, texts_of_chat, "delta"
+)
+RESPONSES: Final = Endpoint(
+    "responses", "/responses", parse_responses, glimpse_responses, texts_of_response, None
+)
+COMPLETIONS: Final = Endpoint(
+    "completions",
+    "/completions",
+    parse_completion,
+    glimpse_completion,
+    texts_of_completion,
+    "text",
+)
 
 ENDPOINTS: Final = (CHAT, RESPONSES, COMPLETIONS)
 """A path that ends as two of them do belongs to the first."""

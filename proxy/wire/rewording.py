@@ -20,12 +20,12 @@ the stream as it comes: nothing is lost, nothing said twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, Self
 
 from proxy.types import Span
-from proxy.wire.choices import Choice, Choices, read_choices
+from proxy.wire.choices import Choice, Choices, read_choices, texts_of_chat
 from proxy.wire.errors import Unparsed
 from proxy.wire.scan import decode_string
 from proxy.wire.splice import replaced_in
@@ -55,20 +55,23 @@ class Rewording(Protocol):
         """Return the rest; the next piece begins another text."""
 
 
-def reword_body(body: bytes, reword: Callable[[str], str]) -> bytes:
-    """Return an answer with each text of its choices reworded, every other byte as it was.
+def reword_body(
+    body: bytes,
+    reword: Callable[[str], str],
+    texts_of: Callable[[bytes], Sequence[Span]] = texts_of_chat,
+) -> bytes:
+    """Return an answer with each of its texts reworded, every other byte as it was.
 
-    A choice with ``logprobs`` is left alone: they speak of its tokens.  Raises :class:`Unparsed`
-    where the body is no answer that we understand.
+    ``texts_of`` finds them.  Raises :class:`Unparsed` where the body is no answer that we
+    understand.
     """
     replaced: dict[Span, bytes] = {}
-    for choice in read_choices(body, "message").each:
-        for place in () if choice.measured else choice.texts:
-            written = body[place.start : place.end]
-            said = decode_string(written)
-            reworded = reword(said)
-            if reworded != said:
-                replaced[place] = _spelt(reworded, in_ascii=written.isascii())
+    for place in texts_of(body):
+        written = body[place.start : place.end]
+        said = decode_string(written)
+        reworded = reword(said)
+        if reworded != said:
+            replaced[place] = _spelt(reworded, in_ascii=written.isascii())
     return replaced_in(body, replaced)
 
 
@@ -92,10 +95,11 @@ class _Event:
     @classmethod
     def of(cls, lines: list[bytes], payload: bytes, choices: Span, choice: Choice) -> Self:
         """Take the event for a pattern."""
-        (start, end), holder = choice.span, choice.holder or choice.span
-        before = payload[: choices.start] + b"[" + payload[start : holder.start]
-        after = payload[holder.end : end] + b"]" + payload[choices.end :]
-        return cls(lines, before + b'{"content":', b"}" + after)
+        (start, end), place = choice.span, choice.holder or choice.texts[0]
+        opening, closing = (b'{"content":', b"}") if choice.holder else (b"", b"")
+        before = payload[: choices.start] + b"[" + payload[start : place.start]
+        after = payload[place.end : end] + b"]" + payload[choices.end :]
+        return cls(lines, before + opening, closing + after)
 
     def saying(self, text: str, *, in_ascii: bool) -> bytes:
         """Return an event with this text."""
@@ -112,14 +116,18 @@ class _Voice:
 
 
 class RewordedStream:
-    """Rewords the texts of an event stream of chat chunks, each choice by a rewording of its own.
+    """Rewords the texts of an event stream of choices, each choice by a rewording of its own.
 
-    ``changed`` tells whether any text came out other than it went in; ``failure`` is what went
-    wrong, if anything did, after which the stream passes as it comes.
+    ``holder`` is where an event's choices have their text.  ``changed`` tells whether any text came
+    out other than it went in; ``failure`` is what went wrong, if anything did, after which the
+    stream passes as it comes.
     """
 
     def __init__(
-        self, begin: Callable[[], Rewording], max_event_bytes: int = MAX_EVENT_BYTES
+        self,
+        begin: Callable[[], Rewording],
+        holder: str = "delta",
+        max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
         """Begin a stream; ``begin`` makes a rewording for each choice that speaks.
 
@@ -128,6 +136,7 @@ class RewordedStream:
         self.changed = False
         self.failure: Exception | None = None
         self._begin = begin
+        self._holder = holder
         self._limit = max_event_bytes
         self._events = SseSplitter()
         self._voices: dict[int, _Voice] = {}
@@ -169,7 +178,7 @@ class RewordedStream:
         ahead: list[bytes] = []
         replaced: dict[Span, bytes] = {}
         self._in_ascii = self._in_ascii and payload.isascii()
-        found = read_choices(payload, "delta") if _HINT in payload else Choices(Span(0, 0))
+        found = read_choices(payload, self._holder) if _HINT in payload else Choices(Span(0, 0))
         for choice in found.each:
             ended = choice.ended or last
             if self._leaves_alone(choice):
