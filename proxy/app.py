@@ -133,6 +133,7 @@ def build_app(
     app = web.Application()  # no middleware: each costs a relayed request a twentieth
     app.on_response_prepare.append(without_additions)
     app.cleanup_ctx.append(doors)
+    app.on_shutdown.append(_stop)
     app.router.add_route("*", "/livez", livez)
     app.router.add_route("*", "/readyz", readyz)
     app.router.add_route("*", "/metrics", exposition)
@@ -147,6 +148,10 @@ def _breaker_changed(metrics: Metrics, route: str, is_open: bool) -> None:  # no
         log.warning("breaker-opened", route=route, trial_in_s=PAUSE_S)
     else:
         log.info("breaker-closed", route=route)
+
+
+async def _stop(app: web.Application) -> None:
+    app[GATEWAY].stop()
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:

@@ -60,6 +60,7 @@ class Exchange:
     upstream_ttfb_ms: float | None = None
     duration_ms: float = 0.0
     ended: Ended = Ended.COMPLETE
+    gone: Ended = Ended.CALLER_GONE  # what it comes to if the caller hangs up now
     resent: bool = False
 
     @classmethod
@@ -86,6 +87,10 @@ class Exchange:
         """See a chunk come from the upstream."""
         if self.observer is not None:
             self.observer.feed(chunk)
+
+    def take(self, chunk: bytes) -> None:
+        """See a chunk come from the caller."""
+        self.bytes_in += len(chunk)
 
     def count(self, chunk: bytes) -> None:
         """See a chunk go to the caller."""

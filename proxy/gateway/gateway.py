@@ -21,6 +21,7 @@ from proxy.gateway.compression import Compression, Incoming
 from proxy.gateway.exchange import Exchange, seen, target_of
 from proxy.gateway.recovery import Recovery
 from proxy.gateway.relay import Relayed, abort, own_error, refuses, relay
+from proxy.gateway.tunnel import Tunnels, upgrading
 from proxy.ledger import Clerk, Ended
 from proxy.policy import PolicyStore
 from proxy.settings import upstream_url
@@ -28,6 +29,7 @@ from proxy.upstream import Answer, Headers, Outgoing, Streamed, Upstream, fields
 from proxy.wire import (
     BodyTooLarge,
     LaconicHeaders,
+    asks_for_websocket,
     endpoint_of,
     forwarded_request,
     forwarded_response,
@@ -54,7 +56,12 @@ class Gateway:
         self._compression = compression
         self._clerk = clerk
         self._limit_bytes = limit_bytes
+        self._tunnels = Tunnels()
         self._log = structlog.get_logger("laconic")
+
+    def stop(self) -> None:
+        """Close what would not end by itself."""
+        self._tunnels.stop()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one request, to its ledger entry."""
@@ -62,7 +69,7 @@ class Gateway:
         try:
             return await self._serve(request, exchange)
         except asyncio.CancelledError:
-            exchange.ended = Ended.CALLER_GONE
+            exchange.ended = exchange.gone
             raise
         except Exception as error:  # noqa: BLE001 - the caller is owed an answer to any fault
             return await self._apologise(request, exchange, error)
@@ -75,6 +82,9 @@ class Gateway:
         url = upstream_url(self._base, target_of(request))
         headers = fields(request.raw_headers)
         as_it_came = tuple(forwarded_request(headers, body_changed=False))
+        if asks_for_websocket(request.method, headers):
+            upgrade = Outgoing(request.method, url, upgrading(headers, as_it_came))
+            return await self._tunnel(request, exchange, upgrade)
         endpoint = exchange.endpoint = endpoint_of(request.method, request.rel_url.raw_path)
         if endpoint is None:
             passing = _passing(request, exchange, as_it_came)
@@ -100,6 +110,18 @@ class Gateway:
         async with self._upstream.send(message) as answer:
             exchange.hear()
             return await self._relay(request, exchange, answer)
+
+    async def _tunnel(
+        self, request: web.Request, exchange: Exchange, upgrade: Outgoing
+    ) -> web.StreamResponse:
+        """Open a WebSocket where the upstream does; what it answers otherwise is an answer."""
+        exchange.send()
+        sending = self._upstream.send(upgrade)
+        async with sending as answer:
+            exchange.hear()
+            if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
+                return await self._relay(request, exchange, answer)
+            return await self._tunnels.carry(request, exchange, answer, sending.pipe())
 
     async def _forward_edited(
         self, request: web.Request, exchange: Exchange, edited: Outgoing, original: Outgoing
@@ -189,7 +211,7 @@ async def _whole(request: web.Request, exchange: Exchange, limit_bytes: int) -> 
     chunks: list[bytes] = []
     while chunk := await request.content.readany():
         chunks.append(chunk)
-        exchange.bytes_in += len(chunk)
+        exchange.take(chunk)
         if exchange.bytes_in > limit_bytes:
             raise BodyTooLarge(limit_bytes)
     return b"".join(chunks)
@@ -205,5 +227,5 @@ def _passing(request: web.Request, exchange: Exchange, headers: Headers) -> Stre
 
 async def _counted(request: web.Request, exchange: Exchange) -> AsyncIterator[bytes]:
     async for chunk in request.content.iter_any():
-        exchange.bytes_in += len(chunk)
+        exchange.take(chunk)
         yield chunk

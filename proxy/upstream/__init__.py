@@ -12,6 +12,7 @@ from proxy.upstream.client import (
     fields,
     leads_to,
 )
+from proxy.upstream.pipe import Pipe
 
 __all__ = [
     "HEADER_COUNT",
@@ -20,6 +21,7 @@ __all__ = [
     "Headers",
     "Limits",
     "Outgoing",
+    "Pipe",
     "Streamed",
     "Upstream",
     "fields",

@@ -15,10 +15,12 @@ from typing import Any, Self, TypeAlias
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.errors import UpstreamTimeout, UpstreamUnavailable
+from proxy.upstream.pipe import Pipe
 
 HEADER_COUNT = 1024
 """Header fields of one message; aiohttp's own limit is 128."""
@@ -155,6 +157,15 @@ class Sending:
             chunks=_chunks(response, url),
             begun=response.content.total_bytes > 0,
         )
+
+    def pipe(self) -> Pipe:
+        """Take over the connection behind a 101, for good."""
+        connection = self._response.connection
+        if connection is None or connection.protocol is None:
+            raise UpstreamUnavailable("upstream: the connection was lost after a 101")
+        protocol = connection.protocol
+        protocol.read_timeout = None  # silence is no fault in a tunnel
+        return Pipe(protocol, lambda parser: protocol.set_parser(parser, EMPTY_PAYLOAD))
 
     async def __aexit__(self, *_: object) -> None:
         """Close the connection, unless the body was read to its end."""

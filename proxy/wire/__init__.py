@@ -35,6 +35,7 @@ from proxy.wire.rewording import RewordedStream, Rewording, reword_body
 from proxy.wire.splice import leaves_of, render, splice
 from proxy.wire.sse import SseObserver
 from proxy.wire.usage import Usage, UsageObserver
+from proxy.wire.websocket import asks_for_websocket
 
 __all__ = [
     "CHAT",
@@ -52,6 +53,7 @@ __all__ = [
     "Unparsed",
     "Usage",
     "UsageObserver",
+    "asks_for_websocket",
     "changed_response",
     "decode_body",
     "end_to_end",

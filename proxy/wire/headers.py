@@ -117,6 +117,11 @@ def value_of(headers: Iterable[tuple[str, str]], name: str) -> str:
     return ", ".join(value for found, value in headers if found.lower() == name)
 
 
+def tokens_of(headers: Iterable[tuple[str, str]], name: str) -> set[str]:
+    """Return the tokens of a field that is a list of them, in lower case."""
+    return {token.strip().lower() for token in value_of(headers, name).split(",")}
+
+
 @dataclass(frozen=True, slots=True)
 class LaconicHeaders:
     """What the caller asked of us, as far as the policy allows it.
