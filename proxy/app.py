@@ -31,6 +31,7 @@ from proxy.compress.result import TurnResult
 from proxy.engine import Engine as ModelEngine
 from proxy.errors import PolicyError
 from proxy.gateway import (
+    Access,
     Breaker,
     Cascade,
     Compression,
@@ -47,14 +48,21 @@ from proxy.gateway.breaker import PAUSE_S
 from proxy.gateway.metrics import CONTENT_TYPE
 from proxy.ledger import Clerk, LogSink, Sink, SqliteSink
 from proxy.memo import DiskMemo, DiskShelf, SharedTurns, TurnMemo, Usage, VectorMemo
-from proxy.policy import PolicyStore, layered, load_policies, read_policy_dir
+from proxy.policy import (
+    PolicySet,
+    PolicyStore,
+    UpstreamSpec,
+    layered,
+    load_policies,
+    read_policy_dir,
+)
 from proxy.scorers import Models, load_models
 from proxy.settings import LogFormat, Settings
 from proxy.tokens import preload
-from proxy.upstream import HEADER_COUNT, Limits, Upstream, leads_to
+from proxy.upstream import HEADER_COUNT, Limits, Upstreams, leads_to
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
-UPSTREAM: Final = web.AppKey("upstream", Upstream)
+UPSTREAMS: Final = web.AppKey("upstreams", Upstreams)
 CLERK: Final = web.AppKey("clerk", Clerk)
 
 DRAIN_S: Final = 30.0  # a stream that is longer than this is cut off by a stop
@@ -86,14 +94,16 @@ def build_app(
     engine: Engine,
     sinks: Sequence[Sink] = (),
     metrics: Metrics | None = None,
+    environ: Mapping[str, str] = os.environ,
 ) -> web.Application:
-    """Build the application; the caller keeps, and closes, what it passes in."""
+    """Build the application; the caller keeps, and closes, what it passes in.
+
+    Raises PolicyError where an upstream's key or certificates cannot be read.
+    """
     metrics = metrics or Metrics()
+    upstreams = open_upstreams(settings, policies, environ)
 
     async def doors(app: web.Application) -> AsyncIterator[None]:
-        limits = Limits(
-            settings.connect_timeout_s, settings.read_timeout_s, settings.max_header_bytes
-        )
         compression = Compression(
             method,
             engine,
@@ -101,11 +111,11 @@ def build_app(
             breaker=Breaker(partial(_breaker_changed, metrics)),
         )
         clerk = app[CLERK] = Clerk((*sinks, metrics))
-        async with Upstream(limits) as upstream, metrics.published():
-            app[UPSTREAM] = upstream
+        async with upstreams, metrics.published():
+            app[UPSTREAMS] = upstreams
             app[GATEWAY] = Gateway(
-                upstream=upstream,
-                base=settings.upstream,
+                access=Access(settings.keys),
+                upstreams=upstreams,
                 policies=policies,
                 compression=compression,
                 clerk=clerk,
@@ -194,7 +204,7 @@ async def listen(
         await runner.cleanup()
         raise PolicyError(cannot_listen(host, port, error)) from error
     addresses = [(str(address[0]), int(address[1])) for address in runner.addresses]
-    runner.app[UPSTREAM].refuse(addresses)
+    runner.app[UPSTREAMS].refuse(addresses)
     return addresses[0]
 
 
@@ -277,6 +287,8 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
     log = structlog.get_logger("laconic")
     try:
         host, port = await listen(runner, settings.host, settings.port, shared=worker is not None)
+        if not settings.keys and not is_loopback(host) and (worker is None or worker.number == 1):
+            log.warning("open-to-the-network", host=host, wanted="keys: laconic keys new NAME")
         engine.start()
         log.info("listening", url=f"http://{_bracketed(host)}:{port}", upstream=settings.upstream)
         lifeline = None if worker is None else worker.lifeline
@@ -303,18 +315,24 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
-def refuse_itself(settings: Settings) -> None:
-    """Raise PolicyError where the upstream is plainly the address that we listen on.
+def refuse_itself(settings: Settings, url: str | None = None, where: str = "--upstream") -> None:
+    """Raise PolicyError where an upstream is plainly the address that we listen on.
 
-    A name that turns out to lead here is refused when it is connected to.
+    Without a ``url`` it is the settings' upstream.  A name that turns out to lead here is refused
+    when it is connected to.
     """
-    parts = urlsplit(settings.upstream)
+    url = url or settings.upstream
+    parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
     own, target = (_literal(host) for host in (settings.host, parts.hostname or ""))
     if own and target and leads_to((own, settings.port), (target, port)):
-        raise PolicyError(
-            f"--upstream: found {settings.upstream}, this proxy itself, wanted another server"
-        )
+        raise PolicyError(f"{where}: found {url}, this proxy itself, wanted another server")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    literal = _literal(host)
+    return literal is not None and ip_address(literal).is_loopback
 
 
 def _literal(host: str) -> str | None:
@@ -327,7 +345,28 @@ def _literal(host: str) -> str | None:
 
 def open_policies(settings: Settings) -> PolicyStore:
     """Read the policies that the settings name.  Raises PolicyError."""
-    return PolicyStore(load_policies(_policy_files(settings.policies)), fallback=settings.policy)
+    loaded = load_policies(_policy_files(settings.policies), keys=settings.keys)
+    return PolicyStore(loaded, fallback=settings.policy, keys=settings.keys)
+
+
+def open_upstreams(
+    settings: Settings, policies: PolicyStore, environ: Mapping[str, str] = os.environ
+) -> Upstreams:
+    """Read what the upstreams need, those of the policies too, now and whenever these change.
+
+    Raises PolicyError.
+    """
+    limits = Limits(settings.connect_timeout_s, settings.read_timeout_s, settings.max_header_bytes)
+    general = UpstreamSpec(url=settings.upstream, key=settings.upstream_key)
+    upstreams = Upstreams(general, environ, limits)
+
+    def usable(policies: PolicySet) -> None:
+        for name, spec in policies.upstreams.items():
+            refuse_itself(settings, spec.url, f"upstreams.{name}.url")
+        upstreams.prepare(policies.upstreams)
+
+    policies.require(usable)
+    return upstreams
 
 
 def open_sinks(settings: Settings) -> list[Sink]:

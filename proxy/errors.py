@@ -3,7 +3,7 @@
 ::
 
     LaconicError
-      CallerError            the caller's request cannot be served: 400, 413 or 415
+      CallerError            the caller's request cannot be served: 400, 401, 413 or 415
       PolicyError            a policy or settings file is wrong: start-up and ``laconic check``
       CompressionError       compression gave up; the request goes through verbatim (law 8)
         Overloaded             the engine's queue is full

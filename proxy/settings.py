@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ByteSize,
-    ConfigDict,
     Field,
     ValidationError,
 )
@@ -31,7 +30,8 @@ from proxy.policy.explain import (
     model_schema,
     nearest,
 )
-from proxy.policy.schema import Name
+from proxy.policy.schema import NAME, Name
+from proxy.policy.upstreams import STRICT, BaseUrl, Seconds, SecretPlace
 
 PREFIX: Final = "LACONIC_"
 
@@ -41,7 +41,9 @@ OTHER_VARIABLES: Final = frozenset({"LACONIC_DATA", "LACONIC_PEERS"})
 _SERVICE_LINK = re.compile(r".*_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_.*)?)")
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
-_URL_WANTED = "an http or https URL without user, query and fragment, such as https://host/v1"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST_WANTED = "sha256: and 64 hex digits, as `laconic keys` prints them"
+_KEYS_WANTED = "name=sha256:... for each key, as `laconic keys new` prints them"
 _SIZE_WANTED = "a number of bytes > 0, or a size such as 64MiB"
 _MEMO_WANTED = "a number of bytes, or a size such as 64MiB"
 
@@ -70,29 +72,23 @@ class Backend(StrEnum):
     INT8 = "int8"
 
 
-def _upstream(text: str) -> str:
-    """Normalise the base URL; never repeat it in the message: it may hold a password."""
-    try:
-        parts = urlsplit(text)
-        right = _is_base(text, parts)
-    except ValueError:  # an impossible port, a broken IPv6 address
-        right = False
-    if not right:
-        raise ValueError(f"found {NOT_SHOWN}, wanted {_URL_WANTED}")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+def _keys(value: object) -> object:
+    """Read ``name=sha256:...`` pairs; never repeat one: it may hold the key itself."""
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=")[::2] for pair in value.replace(",", " ").split()]
+    if not all(NAME.fullmatch(name) for name, _ in pairs):
+        raise ValueError(f"found {NOT_SHOWN}, wanted {_KEYS_WANTED}")
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("found a name twice, wanted each key under a name of its own")
+    return dict(pairs)
 
 
-def _is_base(text: str, parts: SplitResult) -> bool:
-    return (
-        parts.scheme in {"http", "https"}
-        and bool(parts.hostname)
-        and parts.port != 0
-        and not any(mark in text for mark in "?#\\")
-        and "@" not in parts.netloc
-        and text.isascii()
-        and text.isprintable()
-        and " " not in text
-    )
+def _digest(text: str) -> str:
+    """Take a whole SHA-256: of a key that opens the door, a part will not do."""
+    if not _DIGEST.fullmatch(text.lower()):
+        raise ValueError(f"found {NOT_SHOWN}, wanted {_DIGEST_WANTED}")
+    return text.lower()
 
 
 def _no_blank(text: str) -> str:
@@ -108,27 +104,35 @@ def _off(value: object) -> object:
 
 Text = Annotated[str, AfterValidator(_no_blank)]
 Size = Annotated[ByteSize, Field(ge=1, json_schema_extra={"$comment": _SIZE_WANTED})]
+Digest = Annotated[
+    str,
+    AfterValidator(_digest),
+    Field(json_schema_extra={"$comment": _DIGEST_WANTED, "writeOnly": True}),
+]
 _A_PATH = Field(json_schema_extra={"$comment": "a path"})
-Seconds = Annotated[float, Field(gt=0)]
 
 
 class Settings(BaseModel):
     """Everything a process is told when it starts.  The string under a field documents it."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = STRICT
 
-    upstream: Annotated[
-        str,
-        AfterValidator(_upstream),
-        Field(json_schema_extra={"$comment": _URL_WANTED, "writeOnly": True}),
-    ] = "https://api.openai.com/v1"
-    """The server that requests go to, with or without ``/v1``."""
+    upstream: BaseUrl = "https://api.openai.com/v1"
+    """The server that requests go to, with or without ``/v1``, where no route names another."""
+    upstream_key: SecretPlace | None = None
+    """Where the upstream's key is found, ``env:NAME`` or ``file:PATH``; it takes the place of the
+    credential that the caller sent.  Without it, the caller's own passes."""
     host: Text = "127.0.0.1"
     """Address to listen on; ``0.0.0.0`` for every interface."""
     port: Annotated[int, Field(ge=1, le=65535)] = 8790
     """Port to listen on."""
+    keys: Annotated[
+        dict[Name, Digest],
+        BeforeValidator(_keys),
+        Field(json_schema_extra={"$comment": _KEYS_WANTED, "writeOnly": True}),
+    ] = {}
+    """Who may use the proxy: names and hashes of keys, from ``laconic keys new``; anybody who
+    reaches it, if empty."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the port; more than 1 where the system has ``SO_REUSEPORT``."""
     policies: Annotated[Path, _A_PATH] | None = None

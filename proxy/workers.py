@@ -84,7 +84,7 @@ def prepare(settings: Settings) -> None:
 
     Raises PolicyError for what no worker could use either.
     """
-    app.open_policies(settings)
+    app.open_upstreams(settings, app.open_policies(settings))
     for sink in app.open_sinks(settings):
         sink.close()
     disk = app.open_disk_memo(settings)

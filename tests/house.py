@@ -135,13 +135,24 @@ class House:
 
 
 @asynccontextmanager
-async def house(upstream, *, fallback="on", method=None, engine=None, policy_set=None, **settings):
+async def house(
+    upstream,
+    *,
+    fallback="on",
+    method=None,
+    engine=None,
+    policy_set=None,
+    environ=None,
+    **settings,
+):
     """A proxy in front of ``upstream``, on a free port of loopback."""
     base = upstream if isinstance(upstream, str) else upstream.url
     values = Settings(upstream=base, ledger_path=None, **settings)
     store = PolicyStore(policy_set or policies(), fallback=fallback)
     ledger, method, engine = Notebook(), method or DropsX(), engine or InstantEngine()
-    app = build_app(values, store, method=method, engine=engine, sinks=[ledger])
+    app = build_app(
+        values, store, method=method, engine=engine, sinks=[ledger], environ=environ or {}
+    )
     runner = build_runner(app, values)
     _, port = await listen(runner, "127.0.0.1", settings.get("port", 0))
     ledger.clerk = app[CLERK]

@@ -231,6 +231,7 @@ Script = Callable[[Received, Wire], Awaitable[None]]
 class RecordingUpstream:
     """What came in, and the ports to reach it; ``hung_up`` is set when a connection closed."""
 
+    scheme: str = "http"
     port: int = 0
     seen: list[Received] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -239,7 +240,7 @@ class RecordingUpstream:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def last(self):
@@ -247,12 +248,12 @@ class RecordingUpstream:
 
 
 @asynccontextmanager
-async def upstream(*scripts: Script) -> AsyncIterator[RecordingUpstream]:
+async def upstream(*scripts: Script, tls=None) -> AsyncIterator[RecordingUpstream]:
     """A server on loopback; request n is handled by script n, later ones by the last script."""
     scripts = scripts or (
         replies(200, completion(), headers=[("Content-Type", "application/json")]),
     )
-    record = RecordingUpstream()
+    record = RecordingUpstream(scheme="https" if tls else "http")
     serving = set()
 
     async def serve(reader, writer):
@@ -273,7 +274,7 @@ async def upstream(*scripts: Script) -> AsyncIterator[RecordingUpstream]:
             record.hung_up.set()
             await wire.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     record.port = server.sockets[0].getsockname()[1]
     try:
         yield record

@@ -292,7 +292,8 @@ def test_a_newer_ledger_is_refused(path):
 
 def test_an_older_ledger_is_brought_up_to_date_with_what_it_holds(path):
     path.parent.mkdir()
-    old = {name: value for name, value in columns(ENTRY).items() if name != "recovered"}
+    later = {"recovered", "key_name", "upstream"}
+    old = {name: value for name, value in columns(ENTRY).items() if name not in later}
     with closing(sqlite3.connect(path)) as database:
         database.executescript(MIGRATIONS[0])
         database.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
@@ -460,6 +461,8 @@ def test_report_separates_first_repeated_audited_and_passed(path):
         (Group.MODEL, ["gpt-5", "other"]),
         (Group.DAY, ["2026-03-01", "2026-03-02"]),
         (Group.REASON, [None]),
+        (Group.KEY, [None]),
+        (Group.UPSTREAM, [None]),
     ],
 )
 def test_report_groups_by(path, by, keys):

@@ -13,6 +13,7 @@ from proxy.policy import (
     Policy,
     Route,
     Routes,
+    UpstreamSpec,
     load_policies,
     policy_json_schema,
     shipped_policies,
@@ -31,7 +32,7 @@ def fences(language):
     return [part.split("```")[0] for part in DOC.split(f"```{language}\n")[1:]]
 
 
-@pytest.mark.parametrize("model", [Policy, Routes, Route])
+@pytest.mark.parametrize("model", [Policy, Routes, Route, UpstreamSpec])
 def test_every_key_is_in_the_docs_as_the_code_has_it(model):
     assert keys_table(model) in DOC
 
@@ -74,10 +75,17 @@ def test_the_shipped_policies_are_listed_with_their_descriptions():
 
 
 def test_the_example_policy_is_valid():
-    (policy, routes) = fences("yaml")
+    (policy, routes, _) = fences("yaml")
     loaded = load_policies({**shipped_policies(), "contracts.yaml": policy, "routes.yaml": routes})
     assert loaded.policies["contracts"].allow.policy is False
     assert [route.policy for route in loaded.routes] == ["off", "rag", "audit"]
+
+
+def test_the_example_of_upstreams_is_valid():
+    (_, _, routes) = fences("yaml")
+    loaded = load_policies({**shipped_policies(), "routes.yaml": routes}, keys=["partner-team"])
+    assert [route.upstream for route in loaded.routes] == ["local", "azure", "partner"]
+    assert set(loaded.upstreams) == {"local", "azure", "partner"}
 
 
 def test_the_errors_shown_are_the_errors_raised():

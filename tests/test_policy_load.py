@@ -194,7 +194,7 @@ def test_a_wrong_value_is_told_with_place_found_and_wanted(text, told):
         (
             "routes:\n- {policy: rag}",
             (
-                "2: routes[0]: found no condition, wanted path, model, header or api_key "
+                "2: routes[0]: found no condition, wanted path, model, header, api_key or key "
                 "(the policy for everything else is `fallback`)"
             ),
         ),
@@ -376,7 +376,7 @@ def test_the_commented_routes_are_an_example_that_works():
     lines = text.splitlines()
     example = "\n".join(line[2:] for line in lines[lines.index("# routes:") :] if line[0] == "#")
     assert [r.policy for r in load_policies(layered({"routes.yaml": example})).routes] == [
-        "off", "rag", "audit",
+        "off", "rag", "audit", "rag",
     ]  # fmt: skip
 
 

@@ -68,6 +68,10 @@ JOINS = [  # also the table in docs/settings.md
 ]
 
 
+NOT_SHOWN = "found a value that is not shown"
+A_DIGEST = "sha256: and 64 hex digits, as `laconic keys` prints them"
+
+
 def problems(arguments=None, environ=None):
     with pytest.raises(PolicyError) as caught:
         load_settings(arguments, environ)
@@ -113,6 +117,13 @@ def test_settings_are_frozen():
         load_settings().port = 1
 
 
+def test_keys_are_names_and_hashes_between_commas_or_blanks():
+    one, two = f"sha256:{'1' * 64}", f"sha256:{'AB' * 32}"
+    settings = load_settings(environ={"LACONIC_KEYS": f"alice={one}, bob={two}\n"})
+    assert settings.keys == {"alice": one, "bob": two.lower()}
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings
+
+
 def test_sizes_may_be_written_with_a_unit():
     settings = load_settings({"max_body_bytes": "8 MiB"}, {"LACONIC_MEMO_BYTES": "0"})
     assert (settings.max_body_bytes, settings.memo_bytes) == (8 * 1024 * 1024, 0)
@@ -138,6 +149,22 @@ def test_sizes_may_be_written_with_a_unit():
         ("THREADS", "0", "found '0', wanted a whole number >= 1 and <= 1024"),
         ("QUEUE_ENTRIES", "1.5", "found '1.5', wanted a whole number >= 1"),
         (
+            "UPSTREAM_KEY",
+            "sk-canary",
+            f"{NOT_SHOWN}, wanted env:NAME or file:PATH, the place where the key is found",
+        ),
+        ("KEYS", "lk-canary", f"{NOT_SHOWN}, wanted {A_DIGEST}"),
+        ("KEYS", "a=sha256:0123456789abcdef", f"{NOT_SHOWN}, wanted {A_DIGEST}"),
+        (
+            "KEYS",
+            "lk/canary",
+            (
+                f"{NOT_SHOWN}, wanted name=sha256:... for each key, as `laconic keys new` prints "
+                "them"
+            ),
+        ),
+        ("KEYS", "a=x a=y", "found a name twice, wanted each key under a name of its own"),
+        (
             "POLICY",
             "a b",
             "found 'a b', wanted up to 64 letters, digits, dots, dashes and underscores",
@@ -159,7 +186,9 @@ def test_all_problems_are_told_at_once_each_by_the_name_it_was_given_under():
 
 def test_an_unknown_argument_is_refused():
     (problem,) = problems({"log_levle": "info"})
-    assert problem.startswith("--log-levle: found an unknown key, wanted one of upstream, host")
+    assert problem.startswith(
+        "--log-levle: found an unknown key, wanted one of upstream, upstream_"
+    )
     assert problem.endswith("; did you mean log_level?")
 
 

@@ -7,6 +7,7 @@ from proxy.wire import (
     end_to_end,
     forwarded_request,
     forwarded_response,
+    with_credential,
 )
 
 
@@ -155,6 +156,23 @@ def test_a_rate_outside_its_range_is_the_callers_error(rate):
         LaconicHeaders.read([("x-laconic-rate", rate)])
     assert caught.value.status == 400
     assert len(str(caught.value)) < 120
+
+
+@pytest.mark.parametrize(
+    ("sent", "put"),
+    [
+        ([], [("Authorization", "Bearer k")]),
+        ([("A", "1")], [("A", "1"), ("Authorization", "Bearer k")]),
+        (
+            [("A", "1"), ("AUTHORIZATION", "Basic x"), ("B", "2")],
+            [("A", "1"), ("AUTHORIZATION", "Bearer k"), ("B", "2")],
+        ),
+        ([("Api-Key", "x"), ("authorization", "Bearer y"), ("api-key", "z")], [("Api-Key", "k")]),
+        ([("x-api-key", "x"), ("Cookie", "c")], [("x-api-key", "k"), ("Cookie", "c")]),
+    ],
+)
+def test_a_credential_takes_the_place_of_the_callers(sent, put):
+    assert with_credential(sent, "k") == put
 
 
 @pytest.mark.parametrize(

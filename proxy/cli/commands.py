@@ -52,6 +52,8 @@ class By(StrEnum):
     MODEL = "model"
     DAY = "day"
     REASON = "reason"
+    KEY = "key"
+    UPSTREAM = "upstream"
 
 
 class Metric(StrEnum):
@@ -279,6 +281,20 @@ def doctor(
     else:
         found = examining.run(arguments, os.environ, examining.show)
     raise typer.Exit(1 if examining.failed(found) else 0)
+
+
+keys = typer.Typer(help="Make keys for those who may use the proxy.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+
+
+@keys.command()
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is: in the ledger.")],
+) -> None:
+    """Make a key: it is shown once, with the setting that lets it in beside those there are."""
+    from proxy.cli import keys as making
+
+    typer.echo(making.told(name, making.new_key(), _settings(ledger_path="none").keys))
 
 
 @app.command()

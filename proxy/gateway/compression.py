@@ -57,6 +57,7 @@ class Incoming:
     overrides: Overrides
     body: bytes = field(repr=False)
     api_key: str | None = field(default=None, repr=False)
+    key: str | None = None  # the name of the proxy key
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Prepared:
 
     outcome: Outcome
     route: str
+    upstream: str | None = None
     model: str | None = None
     stream: bool = False
     request: Request | None = None
@@ -206,6 +208,7 @@ class Compression:
         return Prepared(
             outcome=_finished(outcome, selection, started_s),
             route=selection.route,
+            upstream=selection.upstream,
             model=request.model,
             stream=request.stream,
             request=request,
@@ -320,6 +323,7 @@ def _selection(incoming: Incoming, model: str | None, policies: PolicySet) -> Se
         model=model,
         headers=incoming.headers,
         api_key=incoming.api_key,
+        key=incoming.key,
     )
     return policies.select(policies.match(query), incoming.overrides)
 
@@ -356,6 +360,7 @@ def _passing(
     return Prepared(
         outcome=outcome,
         route=selection.route,
+        upstream=selection.upstream,
         model=model,
         stream=stream,
         request=read if isinstance(read, Request) else None,

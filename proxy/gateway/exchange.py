@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from proxy.compress.recovery import Alignment
+from proxy.gateway.access import Guest
 from proxy.gateway.compression import Prepared
 from proxy.gateway.recovery import Recovery
 from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields
@@ -50,6 +51,8 @@ class Exchange:
     started_unix_s: float = field(default_factory=time.time)
     started_s: float = field(default_factory=time.perf_counter)
     endpoint: Endpoint | None = None
+    guest: Guest = field(default_factory=Guest)
+    upstream: str | None = None
     prepared: Prepared | None = None
     observer: UsageObserver | None = None
     recovery: Recovery | None = None
@@ -162,6 +165,8 @@ class Exchange:
             resent=self.resent,
             recovered=self.recovery is not None and self.recovery.changed,
             api_key_hash=hash_api_key(self.api_key),
+            key_name=self.guest.key,
+            upstream=self.upstream,
             **_of_compression(self.prepared),
             **_of_usage(self.observer),
         )

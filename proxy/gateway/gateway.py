@@ -17,21 +17,22 @@ import structlog
 from aiohttp import web
 
 from proxy.errors import CallerError, LaconicError, UpstreamError, UpstreamTimeout
+from proxy.gateway.access import Access, check_credential
 from proxy.gateway.compression import Compression, Incoming
 from proxy.gateway.exchange import Exchange, seen, target_of
 from proxy.gateway.recovery import Recovery
 from proxy.gateway.relay import Relayed, abort, own_error, refuses, relay
 from proxy.gateway.tunnel import Tunnels, upgrading
+from proxy.gateway.way import Way
 from proxy.ledger import Clerk, Ended
-from proxy.policy import PolicyStore
+from proxy.policy import PolicySet, PolicyStore, RouteQuery
 from proxy.settings import upstream_url
-from proxy.upstream import Answer, Headers, Outgoing, Streamed, Upstream, fields
+from proxy.upstream import Answer, Headers, Outgoing, Streamed, Upstreams, fields
 from proxy.wire import (
     BodyTooLarge,
     LaconicHeaders,
     asks_for_websocket,
     endpoint_of,
-    forwarded_request,
     forwarded_response,
 )
 
@@ -42,16 +43,16 @@ class Gateway:
     def __init__(
         self,
         *,
-        upstream: Upstream,
-        base: str,
+        access: Access,
+        upstreams: Upstreams,
         policies: PolicyStore,
         compression: Compression,
         clerk: Clerk,
         limit_bytes: int,
     ) -> None:
-        """Forward to ``base``; a request with text above ``limit_bytes`` is refused."""
-        self._upstream = upstream
-        self._base = base
+        """Forward to ``upstreams``; a request with text above ``limit_bytes`` is refused."""
+        self._access = access
+        self._upstreams = upstreams
         self._policies = policies
         self._compression = compression
         self._clerk = clerk
@@ -79,44 +80,67 @@ class Gateway:
 
     async def _serve(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         """Take a request with text in, compress it, send it on; all else passes as it comes."""
-        url = upstream_url(self._base, target_of(request))
+        exchange.guest = self._access.admit(request.headers)
         headers = fields(request.raw_headers)
-        as_it_came = tuple(forwarded_request(headers, body_changed=False))
-        if asks_for_websocket(request.method, headers):
-            upgrade = Outgoing(request.method, url, upgrading(headers, as_it_came))
-            return await self._tunnel(request, exchange, upgrade)
+        policies = self._policies.current
         endpoint = exchange.endpoint = endpoint_of(request.method, request.rel_url.raw_path)
         if endpoint is None:
+            match = policies.match(_query(request, exchange))
+            way = self._way(request, exchange, policies, match.upstream)
+            as_it_came = way.headers(headers, body_changed=False)
+            if asks_for_websocket(request.method, headers):
+                upgrade = Outgoing(request.method, way.url, upgrading(headers, as_it_came))
+                return await self._tunnel(request, exchange, way, upgrade)
             passing = _passing(request, exchange, as_it_came)
-            message = Outgoing(request.method, url, as_it_came, passing)
-            return await self._forward(request, exchange, message)
+            message = Outgoing(request.method, way.url, as_it_came, passing)
+            return await self._forward(request, exchange, way, message)
         overrides = LaconicHeaders.read(headers)
         body = await _whole(request, exchange, self._limit_bytes)
-        original = Outgoing(request.method, url, as_it_came, body)
-        exchange.prepared = await self._compression.prepare(
-            Incoming(endpoint, exchange.path, request.headers, overrides, body, exchange.api_key),
-            self._policies.current,
+        prepared = exchange.prepared = await self._compression.prepare(
+            Incoming(
+                endpoint,
+                exchange.path,
+                request.headers,
+                overrides,
+                body,
+                exchange.api_key,
+                exchange.guest.key,
+            ),
+            policies,
         )
-        if exchange.prepared.edited is None:
-            return await self._forward(request, exchange, original)
-        rewritten = tuple(forwarded_request(headers, body_changed=True))
-        edited = Outgoing(request.method, url, rewritten, exchange.prepared.edited)
-        return await self._forward_edited(request, exchange, edited, original)
+        way = self._way(request, exchange, policies, prepared.upstream)
+        as_it_came = way.headers(headers, body_changed=False)
+        original = Outgoing(request.method, way.url, as_it_came, body)
+        if prepared.edited is None:
+            return await self._forward(request, exchange, way, original)
+        rewritten = way.headers(headers, body_changed=True)
+        edited = Outgoing(request.method, way.url, rewritten, prepared.edited)
+        return await self._forward_edited(request, exchange, way, edited, original)
+
+    def _way(
+        self, request: web.Request, exchange: Exchange, policies: PolicySet, upstream: str | None
+    ) -> Way:
+        """Return the way to the upstream that the routes chose, which no header of a caller can."""
+        exchange.upstream = upstream
+        spec = None if upstream is None else policies.upstreams[upstream]
+        destination = self._upstreams.of(spec)
+        check_credential(exchange.guest, destination.key)
+        return Way(destination, upstream_url(destination.base, target_of(request)))
 
     async def _forward(
-        self, request: web.Request, exchange: Exchange, message: Outgoing
+        self, request: web.Request, exchange: Exchange, way: Way, message: Outgoing
     ) -> web.StreamResponse:
         exchange.send()
-        async with self._upstream.send(message) as answer:
+        async with way.send(message) as answer:
             exchange.hear()
             return await self._relay(request, exchange, answer)
 
     async def _tunnel(
-        self, request: web.Request, exchange: Exchange, upgrade: Outgoing
+        self, request: web.Request, exchange: Exchange, way: Way, upgrade: Outgoing
     ) -> web.StreamResponse:
         """Open a WebSocket where the upstream does; what it answers otherwise is an answer."""
         exchange.send()
-        sending = self._upstream.send(upgrade)
+        sending = way.send(upgrade)
         async with sending as answer:
             exchange.hear()
             if answer.status != HTTPStatus.SWITCHING_PROTOCOLS:
@@ -124,11 +148,16 @@ class Gateway:
             return await self._tunnels.carry(request, exchange, answer, sending.pipe())
 
     async def _forward_edited(
-        self, request: web.Request, exchange: Exchange, edited: Outgoing, original: Outgoing
+        self,
+        request: web.Request,
+        exchange: Exchange,
+        way: Way,
+        edited: Outgoing,
+        original: Outgoing,
     ) -> web.StreamResponse:
         """Send the edited body and, where the upstream will not have it, the original (law 8)."""
         exchange.send()
-        async with self._upstream.send(edited) as first:
+        async with way.send(edited) as first:
             exchange.hear()
             answer, refused = await refuses(first)
             prepared = exchange.prepared
@@ -138,7 +167,7 @@ class Gateway:
                 return await self._relay(request, exchange, answer)
         exchange.refuse(answer.status)
         exchange.send()
-        async with self._upstream.send(original) as answer:
+        async with way.send(original) as answer:
             exchange.hear()
             # Refused all the same: then the edits were not at fault.  429 and 500 say nothing.
             if prepared is not None and answer.status < HTTPStatus.BAD_REQUEST:
@@ -202,6 +231,11 @@ def _verdict(request: web.Request, error: Exception) -> tuple[Ended, int, str]:
             return Ended.UPSTREAM_LOST, HTTPStatus.BAD_GATEWAY, "upstream_unavailable"
         case _:
             return Ended.ERROR, HTTPStatus.INTERNAL_SERVER_ERROR, "proxy_error"
+
+
+def _query(request: web.Request, exchange: Exchange) -> RouteQuery:
+    """Return what routes look at where the body is not read."""
+    return RouteQuery(exchange.path, None, request.headers, exchange.api_key, exchange.guest.key)
 
 
 async def _whole(request: web.Request, exchange: Exchange, limit_bytes: int) -> bytes:

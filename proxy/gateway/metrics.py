@@ -62,6 +62,12 @@ class Metrics:
         self._tokens = self._counter(
             "laconic_tokens", "Prompt tokens before and after compression.", ("policy", "when")
         )
+        self._by_key = self._counter(
+            "laconic_key_exchanges", "Exchanges, by the name of the proxy key.", ("key",)
+        )
+        self._tokens_by_key = self._counter(
+            "laconic_key_tokens", "Prompt tokens, by the name of the proxy key.", ("key", "when")
+        )
         self._compress = self._histogram("laconic_compress_seconds", "Time spent compressing.")
         self._queue = self._histogram("laconic_queue_seconds", "Of it, waiting for the model.")
         self._first_byte = self._histogram(
@@ -84,11 +90,16 @@ class Metrics:
         self._exchanges.labels(policy, entry.reason or "none", entry.ended).inc()
         self._answers.labels(entry.status or "none").inc()
         self._resent.inc(entry.resent)
+        if entry.key_name is not None:
+            self._by_key.labels(entry.key_name).inc()
         if entry.reason is Reason.FAILED:
             self._faults.labels(entry.detail or "unknown").inc()
         if entry.tokens_before is not None and entry.tokens_after is not None:
             self._tokens.labels(policy, "before").inc(entry.tokens_before)
             self._tokens.labels(policy, "after").inc(entry.tokens_after)
+            if entry.key_name is not None:
+                self._tokens_by_key.labels(entry.key_name, "before").inc(entry.tokens_before)
+                self._tokens_by_key.labels(entry.key_name, "after").inc(entry.tokens_after)
             self._compress.observe(entry.compress_ms / 1000)
             self._queue.observe(entry.queue_ms / 1000)
         if entry.upstream_ttfb_ms is not None:

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import hdrs, web
@@ -144,6 +145,8 @@ def own_error(status: int, message: str, code: str, headers: Headers = ()) -> we
         status=status, body=json.dumps({"error": error}).encode(), content_type="application/json"
     )
     response.headers[_ORIGIN] = "proxy"
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers[hdrs.WWW_AUTHENTICATE] = "Bearer"  # RFC 9110, 15.5.2
     for name, value in headers:
         response.headers[name] = value
     return response

@@ -108,6 +108,12 @@ class LedgerEntry:
         bool, "Whether the caller's wording was put back into the answer, where a policy asks."
     ] = False
     api_key_hash: Annotated[str | None, "First 12 hex digits of the API key's SHA-256."] = None
+    key_name: Annotated[str | None, "The name of the proxy key; null where none is asked for."] = (
+        None
+    )
+    upstream: Annotated[
+        str | None, "The upstream of `routes.yaml`; null for that of the settings."
+    ] = None
 
     def record(self) -> dict[str, Any]:
         """Return the entry as JSON values, in the order of the fields; not to be changed.

@@ -27,6 +27,8 @@ class Group(StrEnum):
     MODEL = "model"
     DAY = "day"
     REASON = "reason"
+    KEY = "key"
+    UPSTREAM = "upstream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,8 @@ _KEYS = {
     Group.MODEL: "model",
     Group.DAY: "substr(started_at, 1, 10)",
     Group.REASON: "reason",
+    Group.KEY: "key_name",
+    Group.UPSTREAM: "upstream",
 }
 
 # What was sent: the compressed form, unless it was only measured or had to be sent again verbatim.

@@ -74,6 +74,10 @@ MIGRATIONS: Final = (
     CREATE INDEX exchanges_by_time ON exchanges (started_at);
     """,
     "ALTER TABLE exchanges ADD COLUMN recovered INTEGER NOT NULL DEFAULT 0",
+    """
+    ALTER TABLE exchanges ADD COLUMN key_name TEXT;
+    ALTER TABLE exchanges ADD COLUMN upstream TEXT
+    """,
 )
 """Each brings the database from one version to the next; written once, never edited."""
 

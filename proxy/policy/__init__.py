@@ -9,6 +9,7 @@ from proxy.policy.load import (
     shipped_policies,
 )
 from proxy.policy.routing import (
+    CREDENTIALS,
     FALLBACK,
     Match,
     Overrides,
@@ -31,11 +32,14 @@ from proxy.policy.schema import (
     WholeText,
 )
 from proxy.policy.store import PolicyStore
+from proxy.policy.upstreams import BaseUrl, SecretPlace, Tls, UpstreamSpec
 
 __all__ = [
+    "CREDENTIALS",
     "FALLBACK",
     "ROUTES_FILE",
     "Allow",
+    "BaseUrl",
     "Components",
     "FlatRelevance",
     "Match",
@@ -47,9 +51,12 @@ __all__ = [
     "Route",
     "RouteQuery",
     "Routes",
+    "SecretPlace",
     "Selection",
     "Tagging",
     "Target",
+    "Tls",
+    "UpstreamSpec",
     "WholeText",
     "api_key_of",
     "key_hash",

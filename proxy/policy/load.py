@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -61,12 +62,15 @@ def layered(custom: Mapping[str, str]) -> dict[str, str]:
     return {**shipped_policies(), **custom}
 
 
-def load_policies(files: Mapping[str, str], *, fallback: str | None = None) -> PolicySet:
+def load_policies(
+    files: Mapping[str, str], *, fallback: str | None = None, keys: Collection[str] | None = None
+) -> PolicySet:
     """Read file name -> text: ``routes.yaml`` holds the routes, every other file one policy.
 
     A policy is called what its ``name:`` says, else what its file is called.  ``fallback``
-    overrides the one in ``routes.yaml``.  Raises PolicyError listing all problems, one a line,
-    each ``file:line: key.path: found X, wanted Y``.
+    overrides the one in ``routes.yaml``.  ``keys`` are the names of the proxy keys, where they are
+    known: a route for a key that nobody has is then a problem.  Raises PolicyError listing all
+    problems, one a line, each ``file:line: key.path: found X, wanted Y``.
     """
     problems: list[Problem] = []
     sources = [read_yaml(name, text) for name, text in sorted(files.items()) if name != ROUTES_FILE]
@@ -76,11 +80,19 @@ def load_policies(files: Mapping[str, str], *, fallback: str | None = None) -> P
     routes_source = read_yaml(ROUTES_FILE, files.get(ROUTES_FILE, ""))
     routes = _validated(routes_source, Routes, problems)
     problems += _unknown_policies(routes_source, [str(_name_in(source)) for source in named])
+    problems += _unknown_upstreams(routes_source)
+    problems += [] if keys is None else _unknown_keys(routes_source, sorted(keys))
     problems += _route_clashes(routes_source)
     if problems or routes is None:
         raise PolicyError("\n".join(str(problem) for problem in sorted(problems, key=_place)))
     by_name = {policy.name: policy for policy in policies if policy is not None}
-    policy_set = PolicySet(MappingProxyType(by_name), routes.routes, routes.fallback)
+    policy_set = PolicySet(
+        MappingProxyType(by_name),
+        routes.routes,
+        routes.fallback,
+        MappingProxyType(routes.upstreams),
+        routes.upstream,
+    )
     return policy_set if fallback is None else policy_set.with_fallback(fallback)
 
 
@@ -131,11 +143,40 @@ def _unknown_policies(source: Source, known: Sequence[str]) -> list[Problem]:
     fallback = source.value.get("fallback", "default") if isinstance(source.value, dict) else None
     named: list[tuple[Path, Value]] = [(("fallback",), fallback)]
     named += [(("routes", i, "policy"), route.get("policy")) for i, route in _routes_in(source)]
-    wanted = one_of(sorted(known)) if known else "a policy file"
+    return _unknown(source, named, known, "a policy file")
+
+
+def _unknown_upstreams(source: Source) -> list[Problem]:
+    """List the routes, and the general upstream, that name one that is not there."""
+    value = source.value if isinstance(source.value, dict) else {}
+    upstreams = value.get("upstreams")
+    known = list(upstreams) if isinstance(upstreams, dict) else []
+    named: list[tuple[Path, Value]] = [(("upstream",), value.get("upstream"))]
+    named += [(("routes", i, "upstream"), r.get("upstream")) for i, r in _routes_in(source)]
+    return _unknown(source, named, known, "an entry under upstreams")
+
+
+def _unknown(
+    source: Source, named: Iterable[tuple[Path, Value]], known: Sequence[str], if_none: str
+) -> list[Problem]:
+    wanted = one_of(sorted(known)) if known else if_none
     return [
         source.problem(path, f"found {found(name)}, wanted {wanted}{nearest(name, known)}")
         for path, name in named
         if isinstance(name, str) and name not in known
+    ]
+
+
+def _unknown_keys(source: Source, known: Sequence[str]) -> list[Problem]:
+    """List the routes for keys of which there is none."""
+    wanted = one_of(known) if known else "a key in LACONIC_KEYS"
+    return [
+        source.problem(
+            ("routes", i, "key"), f"found {found(glob)}, wanted {wanted}{nearest(glob, known)}"
+        )
+        for i, route in _routes_in(source)
+        if isinstance(glob := route.get("key"), str)
+        and not any(fnmatchcase(name, glob) for name in known)
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from proxy.errors import CallerError, PolicyError
 from proxy.policy.explain import found, nearest, one_of
 from proxy.policy.schema import Policy, Route, Target
+from proxy.policy.upstreams import UpstreamSpec
 
 FALLBACK = "fallback"
 """What :attr:`Match.route` says where no route matched."""
@@ -23,20 +24,26 @@ class RouteQuery:
 
     ``path`` is as sent, without the query; ``model`` is the request's, ``None`` where unread.
     ``headers`` may hold a name more than once (a multidict); one matching value is enough.
+    ``api_key`` is the caller's credential, ``key`` the name of the proxy key that it showed.
     """
 
     path: str
     model: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     api_key: str | None = field(default=None, repr=False)
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The policy that the routes chose; ``route`` is its name, ``route-1`` ... or ``fallback``."""
+    """The policy that the routes chose; ``route`` is its name, ``route-1`` ... or ``fallback``.
+
+    ``upstream`` names one of :attr:`PolicySet.upstreams`; ``None`` is the settings' own.
+    """
 
     policy: Policy
     route: str
+    upstream: str | None = None
 
 
 class Overrides(Protocol):
@@ -63,14 +70,18 @@ class Selection:
     route: str
     bypassed: bool = False
     notes: tuple[str, ...] = ()
+    upstream: str | None = None
 
 
-_OF_KEYS = frozenset({"authorization", "api-key", "x-api-key"})
+CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key"})
+"""The headers in which SDKs send a key."""
 
 
 def api_key_of(headers: Mapping[str, str]) -> str | None:
     """Return the caller's key: the Bearer token, else ``api-key``, else ``x-api-key``."""
-    found = {lower: value for name, value in headers.items() if (lower := name.lower()) in _OF_KEYS}
+    found = {
+        lower: value for name, value in headers.items() if (lower := name.lower()) in CREDENTIALS
+    }
     scheme, _, token = found.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
@@ -84,11 +95,16 @@ def key_hash(api_key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """Every policy by name, the routes in order, and the policy where none of them matches."""
+    """Every policy by name, the routes in order, and the policy where none of them matches.
+
+    ``upstream`` is the general one of ``upstreams``; ``None`` is the settings' own.
+    """
 
     policies: Mapping[str, Policy]
     routes: tuple[Route, ...] = ()
     fallback: str = "default"
+    upstreams: Mapping[str, UpstreamSpec] = field(default_factory=dict)
+    upstream: str | None = None
 
     def with_fallback(self, name: str) -> PolicySet:
         """Return the same set with another fallback; PolicyError where no policy has that name."""
@@ -105,8 +121,9 @@ class PolicySet:
         """Return the policy of the first route whose conditions all hold, else the fallback."""
         for number, route in enumerate(self.routes, start=1):
             if _holds(route, query):
-                return Match(self.policies[route.policy], route.name or f"route-{number}")
-        return Match(self.policies[self.fallback], FALLBACK)
+                name = route.name or f"route-{number}"
+                return Match(self.policies[route.policy], name, route.upstream or self.upstream)
+        return Match(self.policies[self.fallback], FALLBACK, self.upstream)
 
     def select(self, match: Match, overrides: Overrides) -> Selection:
         """Apply the caller's headers as far as the *matched* policy allows them.
@@ -116,7 +133,7 @@ class PolicySet:
         Raises CallerError (400) where an allowed header names no policy, or no rate.
         """
         if overrides.policy is None and overrides.rate is None and not overrides.bypass:
-            return Selection(match.policy, match.route)
+            return Selection(match.policy, match.route, upstream=match.upstream)
         headers = {
             "policy": overrides.policy,
             "rate": overrides.rate,
@@ -130,11 +147,11 @@ class PolicySet:
             if name not in taken
         )
         if "bypass" in taken:
-            return Selection(match.policy, match.route, bypassed=True, notes=notes)
+            return Selection(match.policy, match.route, True, notes, match.upstream)
         policy = self._named(taken["policy"]) if "policy" in taken else match.policy
         if "rate" in taken:
             policy = _at_rate(policy, taken["rate"])
-        return Selection(policy, match.route, notes=notes)
+        return Selection(policy, match.route, notes=notes, upstream=match.upstream)
 
     def _named(self, name: str) -> Policy:
         if name not in self.policies:
@@ -148,6 +165,7 @@ def _holds(route: Route, query: RouteQuery) -> bool:
         and (route.model is None or _glob(query.model, route.model))
         and all(_header_holds(name, glob, query) for name, glob in route.header.items())
         and (route.api_key is None or _key_holds(route.api_key, query.api_key))
+        and (route.key is None or _glob(query.key, route.key))
     )
 
 

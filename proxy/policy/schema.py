@@ -13,9 +13,10 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, Field, field_serializer, model_validator
 
 from proxy.policy.explain import NOT_SHOWN
+from proxy.policy.upstreams import STRICT, UpstreamSpec
 from proxy.types import Component, Kind, Mode
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -73,9 +74,7 @@ KeyHash: TypeAlias = Annotated[
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = STRICT
 
 
 class WholeText(StrEnum):
@@ -427,14 +426,18 @@ class Route(_Strict):
     """Globs over request headers, names in any case: ``{x-team: research*}``."""
     api_key: KeyHash | None = None
     """The caller's key (Bearer token, ``api-key`` or ``x-api-key``), hashed: ``sha256:3f7a...``."""
+    key: str | None = None
+    """Glob over the name of the proxy key that the caller showed: ``team-*``."""
     policy: Name
     """The policy that requests matching this route get."""
+    upstream: Name | None = None
+    """The upstream that they go to, one of ``upstreams``; the general one if left out."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:
-        if not (self.header or self.path or self.model or self.api_key):
+        if not (self.header or self.path or self.model or self.api_key or self.key):
             raise ValueError(
-                "found no condition, wanted path, model, header or api_key "
+                "found no condition, wanted path, model, header, api_key or key "
                 "(the policy for everything else is `fallback`)"
             )
         return self
@@ -445,5 +448,9 @@ class Routes(_Strict):
 
     fallback: Name = "default"
     """The policy where no route matches; ``laconic serve --policy NAME`` overrides it."""
+    upstream: Name | None = None
+    """The upstream where no route says another; ``LACONIC_UPSTREAM`` if left out."""
+    upstreams: dict[Name, UpstreamSpec] = {}
+    """Upstreams by name, beside ``LACONIC_UPSTREAM``."""
     routes: tuple[Route, ...] = ()
     """The routes, in order."""

@@ -1,4 +1,4 @@
-"""The door to the upstream: one request out, one answer back, chunk by chunk."""
+"""The door to the upstreams: one request out, one answer back, chunk by chunk."""
 
 from proxy.upstream.client import (
     HEADER_COUNT,
@@ -7,23 +7,28 @@ from proxy.upstream.client import (
     Headers,
     Limits,
     Outgoing,
+    Sending,
     Streamed,
     Upstream,
     fields,
     leads_to,
 )
 from proxy.upstream.pipe import Pipe
+from proxy.upstream.pools import Destination, Upstreams
 
 __all__ = [
     "HEADER_COUNT",
     "Address",
     "Answer",
+    "Destination",
     "Headers",
     "Limits",
     "Outgoing",
     "Pipe",
+    "Sending",
     "Streamed",
     "Upstream",
+    "Upstreams",
     "fields",
     "leads_to",
 ]

@@ -9,6 +9,7 @@ the upstream sent.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeAlias
@@ -84,12 +85,24 @@ class Limits:
 class Upstream:
     """A pool of connections to the upstream; opened and closed inside a running loop."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        """Open the pool; nothing is connected yet."""
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        """Open the pool; nothing is connected yet.
+
+        ``tls`` replaces the system's trust; ``proxy`` is the HTTP proxy that leads there.
+        """
         limits = limits or Limits()
         self._own: tuple[Address, ...] = ()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, socket_factory=self._socket),
+            connector=aiohttp.TCPConnector(
+                limit=0, socket_factory=self._socket, ssl=True if tls is None else tls
+            ),
+            proxy=proxy,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=limits.connect_s, sock_read=limits.read_s
             ),

@@ -28,6 +28,7 @@ from proxy.wire.headers import (
     forwarded_request,
     forwarded_response,
     value_of,
+    with_credential,
 )
 from proxy.wire.reading import Glimpse
 from proxy.wire.responses import glimpse_responses, parse_responses
@@ -72,4 +73,5 @@ __all__ = [
     "reword_body",
     "splice",
     "value_of",
+    "with_credential",
 ]

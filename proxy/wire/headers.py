@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from proxy.errors import CallerError
+from proxy.policy import CREDENTIALS
 
 OWN_PREFIX = "x-laconic-"
 
@@ -82,6 +83,32 @@ def forwarded_request(
     """
     dropped = _ANSWERED_HERE | (_OF_THE_OLD_BYTES if body_changed else frozenset())
     return _without(headers, dropped, "proxy-auth", OWN_PREFIX)
+
+
+def with_credential(headers: Iterable[tuple[str, str]], key: str) -> list[tuple[str, str]]:
+    """Return the headers with ``key`` in place of the credential that the caller sent.
+
+    It stands where and how the caller's SDK put its own, so each upstream is spoken to as it is
+    used to; any further credential goes.
+
+    >>> with_credential([("api-key", "mine"), ("Authorization", "Bearer mine")], "k")
+    [('api-key', 'k')]
+    >>> with_credential([], "k")
+    [('Authorization', 'Bearer k')]
+    """
+    put: list[tuple[str, str]] = []
+    placed = False
+    for name, value in headers:
+        if name.lower() not in CREDENTIALS:
+            put.append((name, value))
+        elif not placed:
+            placed = True
+            put.append(_credential(name, key))
+    return put if placed else [*put, _credential("Authorization", key)]
+
+
+def _credential(name: str, key: str) -> tuple[str, str]:
+    return name, f"Bearer {key}" if name.lower() == "authorization" else key
 
 
 def forwarded_response(
