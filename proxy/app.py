@@ -13,11 +13,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 import structlog
 from aiohttp import web
 
+from proxy.admin import Admin, build_admin, not_found
 from proxy.compress.request import Memory
 from proxy.compress.result import TurnResult
 from proxy.engine import Engine as ModelEngine
@@ -41,11 +41,9 @@ from proxy.gateway import (
     Method,
     Metrics,
     SharedMetrics,
-    own_error,
     without_additions,
 )
 from proxy.gateway.breaker import PAUSE_S
-from proxy.gateway.metrics import CONTENT_TYPE
 from proxy.ledger import Clerk, LogSink, Sink, SqliteSink
 from proxy.memo import DiskMemo, DiskShelf, SharedTurns, TurnMemo, Usage, VectorMemo
 from proxy.policy import (
@@ -59,9 +57,10 @@ from proxy.policy import (
 from proxy.scorers import Models, load_models
 from proxy.settings import LogFormat, Settings
 from proxy.tokens import preload
-from proxy.upstream import HEADER_COUNT, Limits, Upstreams, leads_to
+from proxy.upstream import HEADER_COUNT, Address, Limits, Upstreams, leads_to
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
+ADMIN: Final = web.AppKey("admin", web.Application)
 UPSTREAMS: Final = web.AppKey("upstreams", Upstreams)
 CLERK: Final = web.AppKey("clerk", Clerk)
 
@@ -112,7 +111,6 @@ def build_app(
         )
         clerk = app[CLERK] = Clerk((*sinks, metrics))
         async with upstreams, metrics.published():
-            app[UPSTREAMS] = upstreams
             app[GATEWAY] = Gateway(
                 access=Access(settings.keys),
                 upstreams=upstreams,
@@ -125,28 +123,24 @@ def build_app(
             await asyncio.to_thread(clerk.close)
         compression.close()
 
-    async def livez(_request: web.Request) -> web.Response:
-        return web.json_response({"live": True})
-
-    async def readyz(_request: web.Request) -> web.Response:
-        missing = [] if engine.ready() else ["model: still loading"]
-        body: dict[str, Any] = {"ready": not missing, "missing": missing}
-        if policies.error is not None:
-            body["policies"] = f"the last good ones are in force; refused: {policies.error}"
-        return web.json_response(body, status=503 if missing else 200)
-
-    async def exposition(request: web.Request) -> web.Response:
-        await asyncio.to_thread(request.app[CLERK].flush)
-        body = await asyncio.to_thread(metrics.exposition)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+    def flush() -> bool:
+        return app[CLERK].flush()
 
     app = web.Application()  # no middleware: each costs a relayed request a twentieth
+    app[UPSTREAMS] = upstreams
     app.on_response_prepare.append(without_additions)
     app.cleanup_ctx.append(doors)
     app.on_shutdown.append(_stop)
-    app.router.add_route("*", "/livez", livez)
-    app.router.add_route("*", "/readyz", readyz)
-    app.router.add_route("*", "/metrics", exposition)
+    admin = Admin(engine, policies, metrics, flush, settings.admin_token)
+    admin.add_health(app)
+    if settings.admin_port is None:
+        admin.add_figures(app)
+    else:
+        app.router.add_route("*", "/metrics", not_found)
+        app[ADMIN] = build_admin(admin)
+        app[ADMIN][UPSTREAMS] = upstreams
+    app.router.add_route("*", _OWN_PATH, not_found)
+    app.router.add_route("*", f"{_OWN_PATH}/{{tail:.*}}", not_found)
     app.router.add_route("*", "/{tail:.*}", _handle)
     return app
 
@@ -165,9 +159,6 @@ async def _stop(app: web.Application) -> None:
 
 
 async def _handle(request: web.Request) -> web.StreamResponse:
-    path = request.rel_url.raw_path
-    if path == _OWN_PATH or path.startswith(f"{_OWN_PATH}/"):
-        return own_error(HTTPStatus.NOT_FOUND, "Not Found", "not_found")
     return await request.app[GATEWAY].handle(request)
 
 
@@ -189,12 +180,12 @@ def build_runner(app: web.Application, settings: Settings) -> web.AppRunner:
 
 
 async def listen(
-    runner: web.AppRunner, host: str, port: int, *, shared: bool = False
+    runner: web.AppRunner, host: str, port: int, *, shared: bool = False, admin: bool = False
 ) -> tuple[str, int]:
     """Start listening; return the address.  Port 0 takes a free one.
 
-    ``shared`` lets other processes listen there too, if they say the same.  Raises PolicyError
-    where that is not possible.
+    ``shared`` lets other processes listen there too, if they say the same; ``admin`` says whose
+    settings these are.  Raises PolicyError where that is not possible.
     """
     await runner.setup()
     site = web.TCPSite(runner, host, port, backlog=_BACKLOG, reuse_port=shared or None)
@@ -202,17 +193,20 @@ async def listen(
         await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise PolicyError(cannot_listen(host, port, error)) from error
+        raise PolicyError(cannot_listen(host, port, error, admin=admin)) from error
     addresses = [(str(address[0]), int(address[1])) for address in runner.addresses]
     runner.app[UPSTREAMS].refuse(addresses)
     return addresses[0]
 
 
-def cannot_listen(host: str, port: int, error: OSError) -> str:
+def cannot_listen(host: str, port: int, error: OSError, *, admin: bool = False) -> str:
     """Say why, in terms of the settings."""
+    its_port, its_host = (
+        ("LACONIC_ADMIN_PORT", "LACONIC_ADMIN_HOST") if admin else ("--port", "--host")
+    )
     if error.errno == errno.EADDRINUSE:
-        return f"--port: found {port}, which is in use on {host}, wanted a free one"
-    return f"--host: found {host!r} ({error.strerror}), wanted an address of this machine"
+        return f"{its_port}: found {port}, which is in use on {host}, wanted a free one"
+    return f"{its_host}: found {host!r} ({error.strerror}), wanted an address of this machine"
 
 
 # -- the process -----------------------------------------------------------------------------------
@@ -272,6 +266,8 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
     settings, policies, a model or a port that cannot be used.
     """
     refuse_itself(settings)
+    if worker is None:
+        warn_if_open(settings)
     policies = open_policies(settings)
     sinks = open_sinks(settings)
     disk = open_disk_memo(settings)
@@ -284,11 +280,13 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
     metrics = build_metrics(partial(memo_usage, memo, disk), worker)
     app = build_app(settings, policies, method=method, engine=engine, sinks=sinks, metrics=metrics)
     runner = build_runner(app, settings)
+    admin = build_runner(app[ADMIN], settings) if ADMIN in app else None
     log = structlog.get_logger("laconic")
     try:
-        host, port = await listen(runner, settings.host, settings.port, shared=worker is not None)
-        if not settings.keys and not is_loopback(host) and (worker is None or worker.number == 1):
-            log.warning("open-to-the-network", host=host, wanted="keys: laconic keys new NAME")
+        shared = worker is not None
+        host, port = await listen(runner, settings.host, settings.port, shared=shared)
+        if admin is not None and settings.admin_port is not None:
+            await listen(admin, settings.admin_host, settings.admin_port, shared=shared, admin=True)
         engine.start()
         log.info("listening", url=f"http://{_bracketed(host)}:{port}", upstream=settings.upstream)
         lifeline = None if worker is None else worker.lifeline
@@ -296,6 +294,8 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
         log.info("stopping", drain_s=DRAIN_S)
     finally:
         await runner.cleanup()
+        if admin is not None:
+            await admin.cleanup()
         await asyncio.to_thread(_close_all, engine, *sinks, *filter(None, (disk, marks)))
 
 
@@ -324,9 +324,37 @@ def refuse_itself(settings: Settings, url: str | None = None, where: str = "--up
     url = url or settings.upstream
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    own, target = (_literal(host) for host in (settings.host, parts.hostname or ""))
-    if own and target and leads_to((own, settings.port), (target, port)):
+    target = _literal(parts.hostname or "")
+    if target and any(leads_to(own, (target, port)) for own in _own_addresses(settings)):
         raise PolicyError(f"{where}: found {url}, this proxy itself, wanted another server")
+
+
+def _own_addresses(settings: Settings) -> Iterator[Address]:
+    """Yield where we shall listen, as far as that is known by its number."""
+    for host, port in (
+        (settings.host, settings.port),
+        (settings.admin_host, settings.admin_port),
+    ):
+        literal = _literal(host)
+        if literal is not None and port is not None:
+            yield literal, port
+
+
+def warn_if_open(settings: Settings) -> None:
+    """Say where others than this machine may use the proxy, or see its figures, and need no key."""
+    log = structlog.get_logger("laconic")
+    if not settings.keys and not is_loopback(settings.host):
+        log.warning("open-to-the-network", host=settings.host, wanted="keys: laconic keys new NAME")
+    if (
+        settings.admin_port is not None
+        and settings.admin_token is None
+        and not is_loopback(settings.admin_host)
+    ):
+        log.warning(
+            "admin-open-to-the-network",
+            host=settings.admin_host,
+            wanted="a token: laconic keys admin",
+        )
 
 
 def is_loopback(host: str) -> bool:

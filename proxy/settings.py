@@ -133,6 +133,12 @@ class Settings(BaseModel):
     ] = {}
     """Who may use the proxy: names and hashes of keys, from ``laconic keys new``; anybody who
     reaches it, if empty."""
+    admin_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port of its own for ``/metrics``; on ``LACONIC_PORT`` if left out."""
+    admin_host: Text = "127.0.0.1"
+    """Address of that port."""
+    admin_token: Digest | None = None
+    """Hash of the token that ``/metrics`` asks for, from ``laconic keys admin``."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the port; more than 1 where the system has ``SO_REUSEPORT``."""
     policies: Annotated[Path, _A_PATH] | None = None

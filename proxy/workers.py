@@ -71,8 +71,12 @@ def run(settings: Settings) -> None:
 async def supervise(settings: Settings) -> None:
     """Keep ``settings.workers`` processes serving, until SIGINT or SIGTERM.  Raises PolicyError."""
     app.refuse_itself(settings)
+    app.warn_if_open(settings)
     with ExitStack() as held:
         port = held.enter_context(reserved(settings.host, settings.port, settings.workers))
+        if settings.admin_port is not None:
+            its = settings.admin_host, settings.admin_port
+            held.enter_context(reserved(*its, settings.workers, admin=True))
         prepare(settings)
         shared = held.enter_context(TemporaryDirectory(prefix="laconic-"))
         told = {"port": port, "threads": settings.threads or threads_each(settings.workers)}
@@ -234,10 +238,11 @@ def _cut(worker: Process) -> None:
 
 
 @contextmanager
-def reserved(host: str, port: int, workers: int) -> Iterator[int]:
+def reserved(host: str, port: int, workers: int, *, admin: bool = False) -> Iterator[int]:
     """Hold a port, on every address of ``host``, for workers alone; yields its number.
 
-    Port 0 takes a free one.  Raises PolicyError where it cannot be had or shared.
+    Port 0 takes a free one; ``admin`` says whose settings these are.  Raises PolicyError where it
+    cannot be had or shared.
     """
     if not hasattr(socket, "SO_REUSEPORT"):
         raise PolicyError(
@@ -249,7 +254,7 @@ def reserved(host: str, port: int, workers: int) -> Iterator[int]:
                 holder = held.enter_context(_holder(family, (address[0], port, *address[2:])))
                 port = holder.getsockname()[1]
         except OSError as error:
-            raise PolicyError(app.cannot_listen(host, port, error)) from error
+            raise PolicyError(app.cannot_listen(host, port, error, admin=admin)) from error
         yield port
 
 

@@ -54,7 +54,12 @@ class Batches(Generic[Item]):
         return True
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until what was handed in so far was taken; say whether that happened in time."""
+        """Wait until what was handed in so far was taken; say whether that happened in time.
+
+        Where the thread has ended, all was.
+        """
+        if not self._thread.is_alive():
+            return True
         done = threading.Event()
         self._items.append(done)
         self._at_once()

@@ -31,6 +31,13 @@ def test_the_setting_that_is_printed_lets_the_key_in():
     assert Access(known).admit({"x-laconic-key": key}) == Guest("alice")
 
 
+def test_the_admins_token_has_a_setting_of_its_own():
+    key, setting = re.fullmatch(
+        r"key, shown this once: (\S+)\nsetting: LACONIC_ADMIN_TOKEN=(\S+)\n", run("admin").output
+    ).groups()
+    assert load_settings(environ={"LACONIC_ADMIN_TOKEN": setting}).admin_token == key_hash(key)
+
+
 def test_keys_that_are_there_stay():
     there = f"bob={key_hash('lk-bob')}"
     key, known = made(run("new", "alice", LACONIC_KEYS=there).output)

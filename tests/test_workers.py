@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -18,6 +19,7 @@ from servers import PATIENCE_S, answer, call, chunk, completion, free_port, upst
 
 from proxy.cli.demonstration import load_passages, prompt_of
 from proxy.errors import PolicyError
+from proxy.policy import key_hash
 from proxy.settings import Settings
 from proxy.workers import Supervisor, reserved, run, threads_each
 
@@ -304,6 +306,39 @@ async def test_a_worker_that_dies_is_replaced_and_a_second_signal_waits_for_none
         assert not (await held).complete
     (ended,) = started.all("worker-ended")
     assert {"worker": third["worker"], "exit": -9, "again_in_s": 0.5}.items() <= ended.items()
+
+
+async def test_figures_on_a_port_of_their_own_are_those_of_all_workers(tmp_path):
+    admin = free_port()
+    hashed = key_hash("lk-admin")
+    async with (
+        upstream() as far,
+        supervised(tmp_path, far.url, admin_port=admin, admin_token=hashed) as started,
+    ):
+        await started.logged("listening", 2)
+        for _ in range(4):
+            await call(started.port, "GET", "/v1/models")
+        shown = [("Authorization", "Bearer lk-admin")]
+        async with asyncio.timeout(LONG_S):
+            seen = set()
+            while seen != {"4.0"}:
+                texts = [(await call(admin, "GET", "/metrics", None, shown)).body for _ in range(8)]
+                found = (re.findall(rb'answers_total{status="200"} (.*)', text) for text in texts)
+                seen = {value.decode() for values in found for value in values or [b"none"]}
+        assert (await call(admin, "GET", "/metrics")).status == 401
+        assert (await call(started.port, "GET", "/metrics", None, shown)).status == 404
+        started.process.terminate()
+        assert await started.gone() == 0
+
+
+def test_a_port_for_figures_that_is_taken_is_named_by_its_own_setting(tmp_path):
+    with server(0, shared=False) as other:
+        port = other.getsockname()[1]
+        values = Settings(
+            workers=2, port=free_port(), admin_port=port, ledger_path=None, upstream="http://h"
+        )
+        with pytest.raises(PolicyError, match=f"LACONIC_ADMIN_PORT: found {port}, which is in use"):
+            run(values)
 
 
 async def test_workers_end_with_the_supervisor_however_it_ends(tmp_path):

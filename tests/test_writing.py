@@ -81,6 +81,15 @@ def test_closing_takes_what_was_handed_in_and_nothing_more_and_may_be_done_twice
     assert not made.put("late")
 
 
+def test_a_flush_after_the_end_finds_all_taken():
+    taker = Taker()
+    made = batches(taker)
+    made.put(1)
+    made.close()
+    assert made.flush(timeout_s=0.0)
+    assert taker.items == [1]
+
+
 def test_many_threads_lose_nothing():
     taker = Taker()
     made = batches(taker, capacity=100_000, linger_s=0.001)

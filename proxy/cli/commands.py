@@ -297,6 +297,14 @@ def new(
     typer.echo(making.told(name, making.new_key(), _settings(ledger_path="none").keys))
 
 
+@keys.command()
+def admin() -> None:
+    """Make the token for /metrics: it is shown once, with the setting that asks for it."""
+    from proxy.cli import keys as making
+
+    typer.echo(making.told_admin(making.new_key()))
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

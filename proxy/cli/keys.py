@@ -33,5 +33,10 @@ def told(name: str, key: str, keys: Mapping[str, str]) -> str:
     return _lines(key, f"LACONIC_KEYS={','.join(pairs)}")
 
 
+def told_admin(key: str) -> str:
+    """Say the admin token, once, and the setting that knows it."""
+    return _lines(key, f"LACONIC_ADMIN_TOKEN={key_hash(key)}")
+
+
 def _lines(key: str, setting: str) -> str:
     return f"key, shown this once: {key}\nsetting: {setting}"
