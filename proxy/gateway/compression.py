@@ -39,6 +39,7 @@ from proxy.wire import (
     decode_body,
     leaves_of,
     splice,
+    value_of,
 )
 
 _SWITCH_S = 0.001
@@ -293,9 +294,8 @@ def _guarded(job: Callable[[], Result]) -> Result:
 
 
 def _parsed(incoming: Incoming, limit_bytes: int) -> Request | Unparsed:
-    encoding = incoming.headers.get("Content-Encoding")
     try:
-        body = decode_body(incoming.body, encoding, limit_bytes=limit_bytes)
+        body = decode_body(incoming.body, _encoding(incoming), limit_bytes=limit_bytes)
         return incoming.endpoint.parse(body)
     except Unparsed as unparsed:
         return unparsed
@@ -309,8 +309,11 @@ def _source(request: Request, compressed: Compressed) -> Alignment | None:
 
 
 def _glimpse(incoming: Incoming) -> Glimpse | None:
-    encoded = incoming.headers.get("Content-Encoding")
-    return None if encoded else incoming.endpoint.glimpse(incoming.body)
+    return None if _encoding(incoming) else incoming.endpoint.glimpse(incoming.body)
+
+
+def _encoding(incoming: Incoming) -> str:
+    return value_of(incoming.headers.items(), "content-encoding")
 
 
 def _model_of(parsed: Request | Unparsed) -> str | None:
