@@ -31,7 +31,7 @@ from proxy.scorers.encoder import EmbeddedEncoder
 from proxy.tagging import turns
 from proxy.tokens import encoding_for
 from proxy.types import Component, Segment
-from proxy.wire import parse_chat, splice
+from proxy.wire import endpoint_for, splice
 
 MODEL = "gpt-4o"
 POLICIES = Path(__file__).parent.parent / "policies"
@@ -73,7 +73,7 @@ class Pipeline:
 
     def run_raw(self, raw: bytes, chosen: Policy) -> Result:
         """Compress one body."""
-        request = parse_chat(raw)
+        request = endpoint_for(raw).parse(raw)
         tagged = turns(request, chosen.tagging)
         steps = compress(tagged, chosen, encoding_for(request.model), Forgetful())
         try:

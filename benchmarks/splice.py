@@ -4,8 +4,8 @@
 
 Bodies are passages in generated JSON: duplicate and unknown keys, 30-digit integers, ``1e400``,
 escapes of every spelling, lone surrogates, odd white space.  The check knows nothing of splicing:
-it aligns both bodies outside the ``messages`` texts and compares bytes.  The baseline is the body
-as sent.
+it aligns both bodies outside their texts and compares bytes.  The baseline is the body as sent.  A
+third each are chat, responses and completions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from common import Pipeline, Record, percent, policy, records
 from proxy.types import Span
-from proxy.wire import parse_chat
+from proxy.wire import endpoint_for
 
 ODD_MEMBERS = (
     '"temperature": 1e2',
@@ -48,15 +48,38 @@ def body_of(rng: random.Random, record: Record) -> bytes:
     rng.shuffle(passages)
     text = "\n\n".join(p["text"] for p in passages) + "\n\n" + record["question"] + "?"
     blank = rng.choice(["", " ", "\n  ", "\t"])
-    content = spelt(rng, text)
-    if rng.random() < 0.4:
-        image = '{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}'
-        content = f'[{image},{blank}{{"type":"text","text":{content},"x":1.50}}]'
-    message = f'{{"x_id": 0.50, "role": "user",{blank}"content":{blank}{content}}}'
     members = rng.sample(ODD_MEMBERS, rng.randrange(len(ODD_MEMBERS)))
-    members += ['"model": "gpt-4o"', f'"messages":{blank}[{message}]']
+    said = rng.choice([messages_of, input_of, prompt_of])(rng, spelt(rng, text), blank)
+    members += ['"model": "gpt-4o"', *said]
     rng.shuffle(members)
     return ("{" + f",{blank}".join(members) + "}" + blank).encode("utf-8", "surrogatepass")
+
+
+def messages_of(rng: random.Random, text: str, blank: str) -> list[str]:
+    """Return the members of a chat body."""
+    return [f'"messages":{blank}[{message_of(rng, text, blank, "text")}]']
+
+
+def input_of(rng: random.Random, text: str, blank: str) -> list[str]:
+    """Return the members of a responses body: a string, or items."""
+    told = f'"instructions":{blank}"Answer br\\u0069efly."'
+    if rng.random() < 0.3:
+        return [told, f'"input":{blank}{text}']
+    thought = '{"type":"reasoning","summary":[],"encrypted_content":"e\\u0065"}'
+    return [told, f'"input":{blank}[{thought},{message_of(rng, text, blank, "input_text")}]']
+
+
+def prompt_of(rng: random.Random, text: str, blank: str) -> list[str]:
+    """Return the members of a completions body."""
+    return [f'"prompt":{blank}{text}' if rng.random() < 0.7 else f'"prompt":[{blank}{text}]']
+
+
+def message_of(rng: random.Random, text: str, blank: str, kind: str) -> str:
+    """Return a user's message, its text a string or a part of type ``kind`` beside an image."""
+    if rng.random() < 0.4:
+        image = '{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}'
+        text = f'[{image},{blank}{{"type":"{kind}","text":{text},"x":1.50}}]'
+    return f'{{"x_id": 0.50, "role": "user",{blank}"content":{blank}{text}}}'
 
 
 def outside(raw: bytes, strings: Sequence[Span]) -> bytes:
@@ -83,8 +106,8 @@ def main() -> int:
         result = pipeline.run_raw(raw, chosen)
         addresses = {edit.address for edit in result.compressed.edits}
         cut = [
-            outside(body, [leaf.raw for m in parse_chat(body).messages for leaf in m.leaves
-                           if leaf.address in addresses])
+            outside(body, [leaf.raw for m in endpoint_for(body).parse(body).messages
+                           for leaf in m.leaves if leaf.address in addresses])
             for body in (raw, result.body)
         ]  # fmt: skip
         json.loads(result.body)

@@ -12,7 +12,8 @@ from proxy.cli.compressing import Plan, Streams, compress_all
 from proxy.gateway.compression import Prepared
 from proxy.policy import load_policies, shipped_policies
 from proxy.types import Mode, Outcome, Reason
-from proxy.wire import CHAT, COMPLETIONS, RESPONSES, LaconicHeaders
+from proxy.wire import LaconicHeaders
+from proxy.wire.endpoints import CHAT, COMPLETIONS, RESPONSES
 
 PLAN = Plan(load_policies(shipped_policies()), LaconicHeaders())
 

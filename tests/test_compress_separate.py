@@ -11,7 +11,8 @@ from proxy.compress.result import Compressed
 from proxy.compress.separate import together
 from proxy.gateway import Cascade
 from proxy.types import Address, Component, Count, LeafEdit, Mode, Outcome, Reason, Span
-from proxy.wire import leaves_of, parse_completion, render
+from proxy.wire import leaves_of, render
+from proxy.wire.completions import parse_completion
 
 FACTS = [
     "The lighthouse at Skagen was lit in 1858 by Captain Holm.",

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from proxy.errors import DeadlineExceeded, Overloaded
 from proxy.types import Component, Mark, Quote, Reason, Span
-from proxy.wire import leaves_of, parse_responses
+from proxy.wire import leaves_of
+from proxy.wire.responses import parse_responses
 
 FACTS = (
     "The lighthouse at Skagen was lit in 1858 by Captain Holm.",

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from proxy.types import Address, Leaf, Message, Reason, Request, Span, ToolCall
-from proxy.wire import Glimpse, Unparsed, glimpse_chat, parse_chat
+from proxy.wire import Glimpse, Unparsed
+from proxy.wire.chat import glimpse_chat, parse_chat
 
 
 def leaf(raw, message, part, text):

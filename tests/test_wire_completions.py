@@ -3,7 +3,8 @@ import json
 import pytest
 
 from proxy.types import Address, Leaf, Message, Reason, Request, Span
-from proxy.wire import Glimpse, Unparsed, glimpse_completion, parse_completion
+from proxy.wire import Glimpse, Unparsed
+from proxy.wire.completions import glimpse_completion, parse_completion
 
 
 def prompt(raw, number, text):

@@ -1,6 +1,6 @@
 import pytest
 
-from proxy.wire import CHAT, COMPLETIONS, RESPONSES, endpoint_for, endpoint_of
+from proxy.wire.endpoints import CHAT, COMPLETIONS, RESPONSES, endpoint_for, endpoint_of
 
 
 @pytest.mark.parametrize(

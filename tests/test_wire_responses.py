@@ -3,7 +3,8 @@ import json
 import pytest
 
 from proxy.types import Address, Leaf, Message, Reason, Request, Span, ToolCall
-from proxy.wire import Glimpse, Unparsed, glimpse_responses, parse_responses
+from proxy.wire import Glimpse, Unparsed
+from proxy.wire.responses import glimpse_responses, parse_responses
 
 
 def leaf(raw, message, part, text):

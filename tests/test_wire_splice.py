@@ -7,14 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.types import Address, LeafEdit, Mark, Quote, Span
-from proxy.wire import (
-    leaves_of,
-    parse_chat,
-    parse_completion,
-    parse_responses,
-    render,
-    splice,
-)
+from proxy.wire import leaves_of, parse_chat, render, splice
+from proxy.wire.completions import parse_completion
+from proxy.wire.responses import parse_responses
 
 examples = settings(max_examples=int(os.environ.get("LACONIC_EXAMPLES", "150")), deadline=None)
 

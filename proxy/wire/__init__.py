@@ -8,18 +8,9 @@ is ``Unparsed`` and goes through as sent.  Headers pass by ``forwarded_request``
 recovery is asked for, ``reword_body`` or a ``RewordedStream`` rewords its texts and nothing else.
 """
 
-from proxy.wire.chat import glimpse_chat, parse_chat
-from proxy.wire.completions import glimpse_completion, parse_completion
+from proxy.wire.chat import parse_chat
 from proxy.wire.encoding import Decoder, decode_body
-from proxy.wire.endpoints import (
-    CHAT,
-    COMPLETIONS,
-    ENDPOINTS,
-    RESPONSES,
-    Endpoint,
-    endpoint_for,
-    endpoint_of,
-)
+from proxy.wire.endpoints import CHAT, Endpoint, endpoint_for, endpoint_of
 from proxy.wire.errors import BodyTooLarge, Unparsed
 from proxy.wire.headers import (
     LaconicHeaders,
@@ -31,7 +22,6 @@ from proxy.wire.headers import (
     with_credential,
 )
 from proxy.wire.reading import Glimpse
-from proxy.wire.responses import glimpse_responses, parse_responses
 from proxy.wire.rewording import RewordedStream, Rewording, reword_body
 from proxy.wire.splice import leaves_of, render, splice
 from proxy.wire.sse import SseObserver
@@ -40,9 +30,6 @@ from proxy.wire.websocket import asks_for_websocket
 
 __all__ = [
     "CHAT",
-    "COMPLETIONS",
-    "ENDPOINTS",
-    "RESPONSES",
     "BodyTooLarge",
     "Decoder",
     "Endpoint",
@@ -62,13 +49,8 @@ __all__ = [
     "endpoint_of",
     "forwarded_request",
     "forwarded_response",
-    "glimpse_chat",
-    "glimpse_completion",
-    "glimpse_responses",
     "leaves_of",
     "parse_chat",
-    "parse_completion",
-    "parse_responses",
     "render",
     "reword_body",
     "splice",
