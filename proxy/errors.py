@@ -12,6 +12,7 @@
       UpstreamError          the upstream is absent (an upstream *answer* is data, never an error)
         UpstreamTimeout        also a TimeoutError
         UpstreamUnavailable    also a ConnectionError
+        LoopDetected           the upstream turns out to be this proxy itself: 508
 """
 
 
@@ -59,3 +60,10 @@ class UpstreamTimeout(UpstreamError, TimeoutError):
 
 class UpstreamUnavailable(UpstreamError, ConnectionError):
     """The upstream refused, reset or closed the connection."""
+
+
+class LoopDetected(UpstreamError):
+    """The upstream turned out to be this proxy itself; 508 says so (RFC 5842, 7.2)."""
+
+    status = 508
+    code = "loop_detected"

@@ -537,9 +537,9 @@ async def test_an_upstream_that_is_the_proxy_itself_does_not_loop():
     port = free_port()
     async with house(f"http://localhost:{port}", port=port) as home:
         got = await call(port, "POST", CHAT, chat())
-        await home.ledger.entry()
-    assert_own_error(got, 502, "upstream_unavailable")
-    assert len(home.ledger.entries) == 1
+        entry = await home.ledger.entry()
+    assert_own_error(got, 508, "loop_detected")
+    assert (len(home.ledger.entries), entry.status, entry.ended) == (1, 508, Ended.ERROR)
 
 
 # -- law 1 -----------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import socket
 import pytest
 from servers import PATIENCE_S, answer, chunk, free_port, replies, upstream
 
-from proxy.errors import UpstreamTimeout, UpstreamUnavailable
-from proxy.upstream import Limits, Outgoing, Streamed, Upstream, leads_to
+from proxy.errors import LoopDetected, UpstreamTimeout, UpstreamUnavailable
+from proxy.upstream import Limits, Outgoing, Streamed, Upstream, is_near, leads_to
 
 
 async def body_of(reply):
@@ -217,7 +217,7 @@ async def test_a_header_of_60_kib_passes():
 async def test_our_own_address_is_never_connected_to():
     async with upstream() as far, Upstream() as near:
         near.refuse([("0.0.0.0", far.port)])  # noqa: S104 - the wildcard is the case
-        with pytest.raises(UpstreamUnavailable):
+        with pytest.raises(LoopDetected):
             async with near.send(Outgoing("GET", far.url + "/", ())):
                 pass
     assert far.connections == 0
@@ -240,3 +240,20 @@ def test_leads_to_itself(own, target, expected):
 @pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
 def test_a_wildcard_of_ipv6_does_not_cover_foreign_addresses():
     assert leads_to(("::", 80), ("2001:db8::1", 80)) is False
+
+
+@pytest.mark.parametrize(
+    ("address", "near"),
+    [
+        ("127.0.0.1", True),
+        ("10.1.2.3", True),
+        ("100.64.0.1", True),
+        ("::1", True),
+        ("fe80::1%eth0", True),
+        ("fd00::1", True),
+        ("8.8.8.8", False),
+        ("2606:4700::1111", False),
+    ],
+)
+def test_near_is_what_is_not_public(address, near):
+    assert is_near(address) is near

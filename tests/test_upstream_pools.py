@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from servers import free_port, replies, upstream
 
-from proxy.errors import PolicyError, UpstreamUnavailable
+from proxy.errors import LoopDetected, PolicyError, UpstreamUnavailable
 from proxy.policy import UpstreamSpec
 from proxy.upstream import Limits, Outgoing, Upstreams
 
@@ -225,6 +225,6 @@ async def test_none_of_them_is_connected_to_where_it_is_ourselves():
         near.of(early)
         near.refuse([("127.0.0.1", far.port)])
         for asked in (early, late):
-            with pytest.raises(UpstreamUnavailable):
+            with pytest.raises(LoopDetected):
                 await ask(near.of(asked))
     assert far.connections == 0

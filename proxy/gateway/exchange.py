@@ -53,6 +53,7 @@ class Exchange:
     endpoint: Endpoint | None = None
     guest: Guest = field(default_factory=Guest)
     upstream: str | None = None
+    hops: str | None = None
     prepared: Prepared | None = None
     observer: UsageObserver | None = None
     recovery: Recovery | None = None

@@ -14,12 +14,19 @@ from dataclasses import replace
 from http import HTTPStatus
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from proxy.errors import CallerError, LaconicError, UpstreamError, UpstreamTimeout
+from proxy.errors import (
+    CallerError,
+    LaconicError,
+    LoopDetected,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from proxy.gateway.access import Access, check_credential
 from proxy.gateway.compression import Compression, Incoming
 from proxy.gateway.exchange import Exchange, seen, target_of
+from proxy.gateway.loops import Look, LoopGuard
 from proxy.gateway.recovery import Recovery
 from proxy.gateway.relay import Relayed, abort, own_error, refuses, relay
 from proxy.gateway.tunnel import Tunnels, upgrading
@@ -27,7 +34,7 @@ from proxy.gateway.way import Way
 from proxy.ledger import Clerk, Ended
 from proxy.policy import PolicySet, PolicyStore, RouteQuery
 from proxy.settings import upstream_url
-from proxy.upstream import Answer, Headers, Outgoing, Streamed, Upstreams, fields
+from proxy.upstream import HOP_HEADER, Answer, Headers, Outgoing, Streamed, Upstreams, fields
 from proxy.wire import (
     BodyTooLarge,
     LaconicHeaders,
@@ -58,6 +65,7 @@ class Gateway:
         self._clerk = clerk
         self._limit_bytes = limit_bytes
         self._tunnels = Tunnels()
+        self._loops = LoopGuard()
         self._log = structlog.get_logger("laconic")
 
     def stop(self) -> None:
@@ -68,7 +76,8 @@ class Gateway:
         """Serve one request, to its ledger entry."""
         exchange = Exchange.of(request)
         try:
-            return await self._serve(request, exchange)
+            with self._loops.passing(*_looks(request)) as exchange.hops:
+                return await self._serve(request, exchange)
         except asyncio.CancelledError:
             exchange.ended = exchange.gone
             raise
@@ -125,7 +134,8 @@ class Gateway:
         spec = None if upstream is None else policies.upstreams[upstream]
         destination = self._upstreams.of(spec)
         check_credential(exchange.guest, destination.key)
-        return Way(destination, upstream_url(destination.base, target_of(request)))
+        url = upstream_url(destination.base, target_of(request))
+        return Way(destination, url, exchange.hops)
 
     async def _forward(
         self, request: web.Request, exchange: Exchange, way: Way, message: Outgoing
@@ -219,7 +229,7 @@ class Gateway:
 def _verdict(request: web.Request, error: Exception) -> tuple[Ended, int, str]:
     """Tell whose end it is, and the status and code that say so."""
     match error:
-        case CallerError():
+        case CallerError() | LoopDetected():
             return Ended.ERROR, error.status, error.code
         case web.RequestPayloadError():
             return Ended.ERROR, HTTPStatus.BAD_REQUEST, "invalid_request"
@@ -231,6 +241,12 @@ def _verdict(request: web.Request, error: Exception) -> tuple[Ended, int, str]:
             return Ended.UPSTREAM_LOST, HTTPStatus.BAD_GATEWAY, "upstream_unavailable"
         case _:
             return Ended.ERROR, HTTPStatus.INTERNAL_SERVER_ERROR, "proxy_error"
+
+
+def _looks(request: web.Request) -> tuple[Look, str]:
+    """Return what a request looks like, and the hops that came with it."""
+    length = request.headers.get(hdrs.CONTENT_LENGTH, "")
+    return (request.method, request.raw_path, length), request.headers.get(HOP_HEADER, "")
 
 
 def _query(request: web.Request, exchange: Exchange) -> RouteQuery:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.upstream import Destination, Headers, Outgoing, Sending
+from proxy.upstream import HOP_HEADER, Destination, Headers, Outgoing, Sending
 from proxy.wire import forwarded_request, with_credential
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where one request goes."""
+    """Where one request goes; ``hops`` go along where a loop is suspected."""
 
     destination: Destination
     url: str
+    hops: str | None = None
 
     def headers(self, came: Headers, *, body_changed: bool) -> Headers:
         """Return the headers to send: the caller's, with the upstream's key where we hold it."""
         forwarded = forwarded_request(came, body_changed=body_changed)
         key = self.destination.key
-        return tuple(forwarded if key is None else with_credential(forwarded, key))
+        headers = forwarded if key is None else with_credential(forwarded, key)
+        return tuple(headers if self.hops is None else [*headers, (HOP_HEADER, self.hops)])
 
     def send(self, message: Outgoing) -> Sending:
         """Send; see `Upstream.send`."""

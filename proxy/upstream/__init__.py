@@ -2,6 +2,7 @@
 
 from proxy.upstream.client import (
     HEADER_COUNT,
+    HOP_HEADER,
     Address,
     Answer,
     Headers,
@@ -11,6 +12,7 @@ from proxy.upstream.client import (
     Streamed,
     Upstream,
     fields,
+    is_near,
     leads_to,
 )
 from proxy.upstream.pipe import Pipe
@@ -18,6 +20,7 @@ from proxy.upstream.pools import Destination, Upstreams
 
 __all__ = [
     "HEADER_COUNT",
+    "HOP_HEADER",
     "Address",
     "Answer",
     "Destination",
@@ -30,5 +33,6 @@ __all__ = [
     "Upstream",
     "Upstreams",
     "fields",
+    "is_near",
     "leads_to",
 ]

@@ -12,20 +12,26 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Self, TypeAlias
 
 import aiohttp
+from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict
 from yarl import URL
 
-from proxy.errors import UpstreamTimeout, UpstreamUnavailable
+from proxy.errors import LoopDetected, UpstreamTimeout, UpstreamUnavailable
 from proxy.upstream.pipe import Pipe
 
 HEADER_COUNT = 1024
 """Header fields of one message; aiohttp's own limit is 128."""
 
+HOP_HEADER = "x-laconic-hop"
+"""Goes along where a loop is suspected, and nowhere beyond addresses that are not public."""
+
+_ITSELF = "this proxy itself"
 _SLICE = 256 * 1024  # a body in memory is written in slices, so that a slow upstream holds it back
 
 _AUTO_HEADERS = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -103,6 +109,7 @@ class Upstream:
                 limit=0, socket_factory=self._socket, ssl=True if tls is None else tls
             ),
             proxy=proxy,
+            request_class=_Request,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=limits.connect_s, sock_read=limits.read_s
             ),
@@ -131,7 +138,7 @@ class Upstream:
         """Send one request and give its answer, once status and headers are there.
 
         Leaving the block before the body has been read to its end closes the connection.
-        Raises UpstreamTimeout and UpstreamUnavailable.
+        Raises UpstreamTimeout, UpstreamUnavailable and LoopDetected.
         """
         return Sending(self._session, message)
 
@@ -139,8 +146,29 @@ class Upstream:
         """Make the socket of a new connection, where it does not lead back to ourselves."""
         family, kind, protocol, _, address = target
         if any(leads_to(own, (str(address[0]), int(address[1]))) for own in self._own):
-            raise OSError(f"{address[0]}:{address[1]} is this proxy itself")
+            raise OSError(f"{address[0]}:{address[1]} is {_ITSELF}")
         return socket.socket(family, kind, protocol)
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that tells where it passed to near ones only."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Send over ``conn``, whose peer is known by now."""
+        if HOP_HEADER in self.headers and not (self.proxy is None and _leads_near(conn)):
+            del self.headers[HOP_HEADER]
+        return await super().send(conn)
+
+
+def _leads_near(connection: Connection) -> bool:
+    transport = connection.transport
+    peer = None if transport is None else transport.get_extra_info("peername")
+    return peer is not None and is_near(peer[0])
+
+
+def is_near(address: str) -> bool:
+    """Whether an IP address is of this machine or of a network that is not public."""
+    return not ip_address(address).is_global
 
 
 class Sending:
@@ -280,6 +308,8 @@ class _Translated:
         pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, aiohttp.ClientConnectorError) and _ITSELF in str(error.os_error):
+            raise LoopDetected(f"upstream {self._url.host_port_subcomponent}: {_ITSELF}") from error
         if isinstance(error, TimeoutError):
             raise UpstreamTimeout(self._told(error)) from error
         if isinstance(error, aiohttp.ClientError | HttpProcessingError | OSError):
