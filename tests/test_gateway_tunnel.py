@@ -185,7 +185,7 @@ async def test_a_caller_that_is_lost_aborts_the_upstream():
     async with opened(grants(until_closed)) as (far, home, wire, _):
         await wire.send(frame(0x1, b"hello", mask=MASK))
         wire.hang_up()
-        await asyncio.wait_for(far.hung_up.wait(), 0.5)
+        await asyncio.wait_for(far.hung_up.wait(), PATIENCE_S)
         entry = await home.ledger.entry()
     assert (entry.ended, entry.status) == (Ended.CALLER_GONE, 101)
 

@@ -261,6 +261,11 @@ def test_tool_calls_of_another_shape_are_left_out(call):
     assert parse_chat(body).messages == (Message(0, "assistant"),)
 
 
+def test_tool_calls_may_be_null():
+    body = b'{"messages":[{"tool_calls":null,"role":"assistant"}]}'
+    assert parse_chat(body).messages == (Message(0, "assistant"),)
+
+
 def test_ten_thousand_messages():
     messages = [{"role": "user", "content": f"message {number}"} for number in range(10_000)]
     found = parse_chat(json.dumps({"messages": messages}).encode()).messages

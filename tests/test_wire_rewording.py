@@ -38,11 +38,12 @@ def test_only_the_reworded_strings_bytes_change():
         b'{"id": "hush", "n":1E400,\n "x":1, "x":2, "choices" :[ {"index":0, "message": '
         b'{"refusal":"hush", "content" : "a \\"hush\\"", "tool_calls":[{"a":"hush"}]}},'
         b'{"message":{"content":"as \\u0061ll"}, "index":1},'
-        b'{"message":{"content":[{"type":"text", "text":"hush"}, {"type":"image", "text":"hush"}]}}'
+        b'{"message":{"content":[{"type":"text", "x":1e2, "text":"hush"},'
+        b' {"type":"image", "text":"hush"}]}}'
         b'], "usage": {"hush": -0}}'
     )
     expected = body.replace(b'"a \\"hush\\""', b'"a \\"HUSH\\""')
-    expected = expected.replace(b'"text", "text":"hush"', b'"text", "text":"HUSH"')
+    expected = expected.replace(b'"x":1e2, "text":"hush"', b'"x":1e2, "text":"HUSH"')
     assert reword_body(body, shouted) == expected
 
 
