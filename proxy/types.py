@@ -29,6 +29,8 @@ class Kind(StrEnum):
     JSON = "json"
     CODE = "code"
     LOG = "log"
+    DIFF = "diff"
+    SEARCH = "search"
     DEMO = "demo"
 
 
@@ -161,7 +163,7 @@ class Turn:
 
     An assistant message belongs to the turn that it closes.  ``question`` steers relevance: the
     last question in the turn itself or, where the turn has none (tool results), the latest
-    earlier turn's.  ``hints`` are arguments of the tool calls that the turn's results answer.
+    earlier turn's.  ``hints`` are the tool calls that the turn's results answer: name, arguments.
     ``instructions`` are those in force: every instruction segment up to the end of this turn,
     oldest first.  Nothing in here depends on later turns (law 5).
     """
@@ -176,7 +178,7 @@ class Turn:
 
 
 class Mark(StrEnum):
-    """The only text that Laconic ever inserts (law 3)."""
+    """With Fold and LeftOut, the only text that Laconic ever inserts (law 3)."""
 
     ELISION = "…"  # stands for a leaf of which nothing is kept: some providers refuse blank text
     RECALL_HEADING = "[From above]\n"
@@ -194,7 +196,30 @@ class Quote(NamedTuple):
     span: Span
 
 
-Piece: TypeAlias = Span | Mark | Quote
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """How often a log says what the entry before this says, but for numbers: most are left out."""
+
+    times: int
+
+    def __str__(self) -> str:
+        """Return the mark as it is written."""
+        return f" (×{self.times})"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How many of a result's rows, entries, hunks or hits are left out: told under the last."""
+
+    units: int
+    all_units: int
+
+    def __str__(self) -> str:
+        """Return the mark as it is written."""
+        return f"\n… {self.units} of {self.all_units} left out"
+
+
+Piece: TypeAlias = Span | Mark | Quote | Fold | LeftOut
 
 
 @dataclass(frozen=True, slots=True)

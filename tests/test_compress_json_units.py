@@ -5,7 +5,7 @@ from driving import ENCODING, examples, policy, turn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.compress.json_units import json_items
+from proxy.compress.json_units import json_items, json_rows, readable
 from proxy.compress.layout import read_material, render
 from proxy.types import Address, Kind, Leaf, Span
 from proxy.wire import render as render_leaf
@@ -109,3 +109,100 @@ def test_values_one_after_the_other_are_items():
 def test_items_of_any_text_are_in_order_and_disjoint(text):
     edges = [edge for span in json_items(text) for edge in span]
     assert edges == sorted(edges)
+
+
+def page(number, rows):
+    return {
+        "page": number,
+        "items": [{"id": i, "text": "x" * 80} for i in rows],
+        "next": number + 1,
+    }
+
+
+def test_rows_of_many_pages_are_rows_and_the_pages_stay():
+    text = json.dumps({"pages": [page(n, range(20 * n, 20 * n + 20)) for n in range(3)], "n": 60})
+    assert [len(rows) for rows in json_rows(text)] == [20, 20, 20]
+    left = json.loads(kept(text, {5, 25, 26}))
+    assert [[item["id"] for item in p["items"]] for p in left["pages"]] == [[5], [25, 26], []]
+    assert [(p["page"], p["next"]) for p in left["pages"]] == [(0, 1), (1, 2), (2, 3)]
+
+
+pages = st.lists(st.integers(1, 12), min_size=1, max_size=4).map(
+    lambda sizes: [page(n, range(100 * n, 100 * n + 15 + size)) for n, size in enumerate(sizes)]
+)
+
+
+@examples(60)
+@given(pages, dumps, st.sets(st.integers(0, 100)), st.booleans())
+def test_whatever_rows_of_pages_are_kept_it_stays_json_with_just_those(made, dump, chosen, within):
+    text = dump({"data": {"pages": made}, "users": [{"id": -1, "text": "y" * 900}] * 2})
+    text = dump([{"type": "text", "text": text}]) if within else text
+    result = kept(text, chosen)
+    if result is None:
+        return
+    value = json.loads(result)
+    value = json.loads(value[0]["text"]) if within else value
+    ids = [row["id"] for p in made for row in p["items"]] + [-1, -1]
+    left = [row["id"] for p in value["data"]["pages"] for row in p["items"]]
+    left += [row["id"] for row in value["users"]]
+    assert left == [one for i, one in enumerate(ids) if i in chosen]
+
+
+def test_short_items_are_rows_whatever_arrays_they_hold():
+    rows = [
+        {"id": i, "tags": ["some", "of", "these"], "of": [{"a": 1}, {"b": 2}]} for i in range(9)
+    ]
+    assert [span.of(json.dumps(rows)) for span in json_items(json.dumps(rows))] == [
+        json.dumps(row) for row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"id": list(range(40)), "name": [f"n{i}" for i in range(40)]},
+        {"documents": ["some text of it"] * 9, "metadatas": [{"page": i} for i in range(9)]},
+    ],
+)
+def test_columns_have_no_rows(columns):
+    assert json_items(json.dumps(columns)) == ()
+
+
+def test_the_names_of_columns_stay():
+    text = json.dumps({"columns": ["id", "name"], "rows": [[i, f"name {i}"] for i in range(40)]})
+    assert [span.of(text) for span in json_items(text)][:2] == ['[0, "name 0"]', '[1, "name 1"]']
+    text = json.dumps({"columns": ["id", "name of it"], "rows": [[i, "d" * 30] for i in range(3)]})
+    assert [span.of(text) for span in json_items(text)] == [
+        f'[{i}, "{"d" * 30}"]' for i in range(3)
+    ]
+
+
+def test_several_arrays_of_one_object_all_have_rows():
+    text = json.dumps({"open": [{"a": i} for i in range(5)], "shut": [{"b": i} for i in range(4)]})
+    assert [len(rows) for rows in json_rows(text)] == [5, 4]
+
+
+def test_json_in_a_string_is_found_as_it_is_written():
+    inner = json.dumps([{"city": "Cádiz", "note": "a\nb"}, {"city": 'the "other"', "note": ""}])
+    text = json.dumps({"text": inner})
+    spans = json_items(text)
+    assert [json.loads(json.loads(f'"{s.of(text)}"')) for s in spans] == json.loads(inner)
+
+
+@pytest.mark.parametrize("text", ['{"text": "[1, 2"}', '{"text": "[just words, no json]"}', '"'])
+def test_a_string_that_holds_no_json_has_no_rows(text):
+    assert json_items(text) == ()
+
+
+def test_escapes_are_read_for_what_they_mean():
+    row = json.dumps({"text": json.dumps({"city": "Cádiz 🌧", "path": "a/b"})})
+    assert readable(row).encode("utf-16", "surrogatepass").decode("utf-16") == (
+        '{"text": "{"city": "Cádiz 🌧", "path": "a/b"}"}'
+    )
+    assert readable("plain") == "plain"
+
+
+def test_a_deep_nest_is_read_in_one_pass():
+    assert json_items("[" * 50_000 + "]" * 50_000) == ()
+    deep = '{"a": ' * 20_000 + "[1, 2]" + "}" * 20_000
+    assert json_items(deep) == ()

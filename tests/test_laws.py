@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import DeadlineExceeded, Overloaded
-from proxy.types import Component, Mark, Quote, Reason, Span
+from proxy.types import Component, Fold, LeftOut, Mark, Quote, Reason, Span
 from proxy.wire import leaves_of
 from proxy.wire.responses import parse_responses
 
@@ -215,7 +215,7 @@ def test_what_is_kept_is_the_callers_own_and_in_order(messages, choices):
         assert is_subsequence(
             "".join(s.of(leaves[edit.address].text) for s in spans), leaves[edit.address].text
         )
-        marks = [piece for piece in edit.pieces if not isinstance(piece, Span)]
+        marks = [p for p in edit.pieces if not isinstance(p, Span | Fold | LeftOut)]
         if marks[-1:] == [Mark.ELISION]:
             assert edges == []  # nothing is left of the leaf
             marks.pop()
@@ -336,4 +336,4 @@ def test_a_long_conversation_saves_and_stays_stable_over_a_restart():
     edited = {edit.address.message for edit in run.compressed.edits}
     asked = [i for i, m in enumerate(messages) if m["role"] in {"user", "tool"}]
     assert len(edited) >= len(asked) / 2
-    assert run.outcome.tokens_after <= 0.7 * run.outcome.tokens_before
+    assert run.outcome.tokens_after <= 0.75 * run.outcome.tokens_before

@@ -155,8 +155,8 @@ def test_the_fallback_can_be_overridden():
         (
             "protect_kinds:\n  - code\n  - tables\n",
             (
-                "3: protect_kinds[1]: found 'tables', wanted prose, list, table, json, code, log "
-                "or demo; did you mean table?"
+                "3: protect_kinds[1]: found 'tables', wanted prose, list, table, json, code, "
+                "log, diff, search or demo; did you mean table?"
             ),
         ),
         (
@@ -339,16 +339,24 @@ def shipped():
 
 def test_the_shipped_policies_are_all_there(shipped):
     paper = {"llmlingua", "llmlingua2", "longllmlingua", "selective-context", "lexical"}
-    assert set(shipped.policies) == {"audit", "chat", "default", "few-shot", "off", "rag", *paper}
+    own = {"agent", "audit", "chat", "default", "few-shot", "off", "rag"}
+    assert set(shipped.policies) == own | paper
     assert (shipped.routes, shipped.fallback) == ((), "default")
 
 
-def test_no_shipped_policy_cuts_instructions_questions_or_code(shipped):
+def test_no_shipped_policy_cuts_instructions_questions_or_code_that_anyone_wrote(shipped):
     for policy in shipped.policies.values():
         assert policy.components.instruction.keeps_all
         assert policy.components.question.keeps_all
-        assert Kind.CODE in policy.protect_kinds
+        assert policy.tool_results.only or policy.protect_kinds >= {Kind.CODE, Kind.DIFF}
         assert policy.whole_text != "ignore"
+
+
+def test_agent_leaves_alone_what_anyone_says_and_short_results(shipped):
+    agent = shipped.policies["agent"]
+    assert agent.tool_results.only
+    assert agent.tool_results.min_tokens > 0
+    assert agent.protect_kinds == frozenset()
 
 
 def test_default_is_threshold_based_and_safe(shipped):

@@ -20,7 +20,7 @@ def test_defaults_are_safe():
         getattr(policy.components, component).keeps_all
         for component in ("instruction", "context", "question")
     )
-    assert policy.protect_kinds == frozenset({Kind.CODE})
+    assert policy.protect_kinds == frozenset({Kind.CODE, Kind.DIFF})
     assert policy.respect_breakpoints
     assert policy.recall == Recall(share=0.15)
     assert policy.deadline_s == 2.0
@@ -95,6 +95,7 @@ def test_a_fingerprint_tells_choices_not_names():
         {"method": {"name": "llmlingua"}},
         {"min_tokens": 201},
         {"protect_kinds": frozenset()},
+        {"tool_results": {"only": True}},
         {"titles": False},
         {"neighbours": 1},
         {"recall": Recall(share=0)},
@@ -118,8 +119,9 @@ def test_every_choice_changes_the_fingerprint(change):
     )
 
 
-def test_naming_the_default_method_changes_nothing():
-    assert Policy(name="x", method={"name": "cascade"}).fingerprint == Policy(name="x").fingerprint
+def test_naming_what_is_the_default_anyway_changes_nothing():
+    for named in ({"method": {"name": "cascade"}}, {"tool_results": {"only": False}}):
+        assert Policy(name="x", **named).fingerprint == Policy(name="x").fingerprint
 
 
 def test_a_target_by_relevance_is_the_cascades_alone():

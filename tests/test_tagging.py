@@ -313,7 +313,7 @@ def test_tool_results_inherit_the_question_and_hint_at_their_calls():
     )
     turn = made[1]
     assert (turn.question, turn.own_question) == (QUESTION, False)
-    assert turn.hints == ('{"q": "railway"}',)
+    assert turn.hints == ('search {"q": "railway"}',)
     assert [(s.component, s.kind, s.rule) for s in turn.segments] == [
         (Component.CONTEXT, Kind.JSON, "tool-result"),
         (Component.CONTEXT, Kind.PROSE, "tool-result"),

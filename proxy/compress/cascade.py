@@ -8,18 +8,19 @@ there for recall.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import cast
 
 from proxy.compress import flat
 from proxy.compress.asks import is_overview
 from proxy.compress.fine import Plan, plan, shorten, worth_asking
+from proxy.compress.forced import identifiers, named, repeats, striking
 from proxy.compress.guarded import Scene, Steps, guarded, result_of, steering, units_result
 from proxy.compress.layout import Material, render
 from proxy.compress.ports import QuestionVectors, ScoreRequest
-from proxy.compress.relevance import Relevance, lifted, rate_units
+from proxy.compress.reading import filled, shortlist
+from proxy.compress.relevance import Relevance, lifted, lowered, rate_units
 from proxy.compress.result import verbatim
 from proxy.compress.selection import (
     Basket,
@@ -31,12 +32,10 @@ from proxy.compress.selection import (
     with_neighbours,
 )
 from proxy.policy.schema import Cascade, Fine, FlatRelevance, Target
-from proxy.types import Component, Kind, Reason
+from proxy.types import Component, Reason
 
-ALARM = re.compile(
-    r"\b(?:ERROR|FATAL|CRITICAL|PANIC|SEVERE|WARN(?:ING)?|[A-Z]\w*(?:Error|Exception)|Traceback)\b"
-)
-"""Marks a log line that is kept before all others."""
+STRIKING_SHARE = 0.75
+"""At most this share of a budget goes to what stands out by itself."""
 
 
 def compress_turn(scene: Scene) -> Steps:
@@ -45,16 +44,19 @@ def compress_turn(scene: Scene) -> Steps:
 
 
 def _compress(scene: Scene, material: Material) -> Steps:
-    scores = yield ScoreRequest(documents=material.embeddable)
+    question, documents = steering(scene.turn), material.embeddable
+    chosen = shortlist(question, material.terms, documents, material.data)
+    scores = yield ScoreRequest(documents=tuple(documents[i] for i in chosen))
+    vectors = filled(documents, chosen, scores.documents)
     asked = cast("QuestionVectors", scene.asked)  # heard: the cascade is steered
-    relevance = rate_units(steering(scene.turn), asked, material.terms, scores.documents)
+    relevance = rate_units(question, asked, material.terms, vectors)
     is_flat = flat.is_flat(relevance) or is_overview(scene.turn.question or "")
     if is_flat and scene.policy.flat_relevance is FlatRelevance.PASS:
         return verbatim(material.before, Reason.FLAT_RELEVANCE)
     if is_flat and scene.policy.flat_relevance is FlatRelevance.SPREAD:
-        relevance = flat.central(scores.documents)
+        relevance = flat.central(vectors)
         scene = replace(scene, policy=flat.overview_policy(scene.policy))
-    relevance = lifted(relevance, _alarms(material))
+    relevance = _forced(scene, material, relevance)
     kept, reason = keep_units(scene, material, relevance)
     fine = cast("Cascade", scene.policy.method).fine
     if fine is not None and reason is None:
@@ -90,14 +92,26 @@ def _nearby(
     return list(with_neighbours(order, material, scene.policy.neighbours))
 
 
-def _alarms(material: Material) -> list[int]:
-    """Return the log lines that tell of trouble: who asks about a log asks about these."""
-    return [
-        number
-        for number, unit in enumerate(material.units)
-        if material.turn.segments[unit.segment].kind is Kind.LOG
-        and ALARM.search(material.text(number))
-    ]
+def _forced(scene: Scene, material: Material, relevance: Relevance) -> Relevance:
+    """Put what the ask names before all else, then what stands out; what repeats comes last."""
+    relevance = lowered(relevance, repeats(material))
+    standing_out = _within(scene, material, striking(material, relevance.scores))
+    relevance = lifted(relevance, standing_out)
+    return lifted(relevance, named(material, identifiers(scene.turn)))
+
+
+def _within(scene: Scene, material: Material, numbers: Sequence[int]) -> dict[int, float]:
+    """Return the first of these units that fit STRIKING_SHARE of the context's budget."""
+    target = scene.policy.components.context
+    room = STRIKING_SHARE * target.tokens(material.before[Component.CONTEXT])
+    if target.min_relevance is not None:
+        return dict.fromkeys(numbers, 0.0)
+    fitting: dict[int, float] = {}
+    for number in numbers:
+        room -= material.costs[number]
+        if room >= 0:
+            fitting[number] = 0.0
+    return fitting
 
 
 def keep_units(

@@ -27,6 +27,7 @@ from proxy.compress.ports import (
     ScoreRequest,
     Scores,
 )
+from proxy.compress.reading import filled
 from proxy.compress.result import TurnResult, verbatim
 from proxy.compress.units import Cuts
 from proxy.compress.words import Measure, Wording, render_words
@@ -105,8 +106,11 @@ def guarded(scene: Scene, body: Body, *, steered: bool = False) -> Steps:
     steps = body(scene, material) if idle is None else _idle(verbatim(material.before, idle))
     if not scene.recalls:
         return (yield from steps)
-    result, documents = yield from _with_earlier(steps, scene.past.store.documents())
-    return _with_recall(scene, result, documents)
+    documents = scene.past.store.documents()
+    chosen = scene.past.store.shortlist(scene.turn.question or "")
+    earlier = tuple(documents[i] for i in chosen)
+    result, read = yield from _with_earlier(steps, earlier)
+    return _with_recall(scene, result, filled(documents, chosen, read))
 
 
 def _ask(scene: Scene) -> str | None:

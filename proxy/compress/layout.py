@@ -6,19 +6,47 @@ leaves (law 3); what a component costs after that is counted in the upstream's e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from proxy.compress.json_units import readable
 from proxy.compress.lexical import Terms
 from proxy.compress.ports import Document, Encoding
+from proxy.compress.reading import DATA
 from proxy.compress.units import Cut, Cuts, Layout, Unit, cut, number_of, place
 from proxy.policy.schema import Policy
-from proxy.types import Address, Component, Count, LeafEdit, Mark, Piece, Quote, Segment, Span, Turn
+from proxy.types import (
+    Address,
+    Component,
+    Count,
+    Fold,
+    Kind,
+    LeafEdit,
+    LeftOut,
+    Mark,
+    Piece,
+    Quote,
+    Segment,
+    Span,
+    Turn,
+)
 
 HALF_OF_A_PAIR = "example"
 """Tagging's rule for a demonstration given as chat messages: its answer stands in an assistant
 message, which cannot be dropped with it."""
+
+RESULT = "tool-result"
+"""Tagging's rule for what a tool returned."""
+COUNTED = DATA - {Kind.JSON}
+"""Kinds of result in which a mark tells what is left out; within JSON none may (law 3)."""
+LEAST_FOLD = 2
+"""An entry of which fewer repeats are left out has no mark."""
+LONG_TOKEN = 8
+"""Characters of a token beyond which hardly any text has as many."""
+
+_VARIES = re.compile(r"\b(?:0x)?[0-9a-fA-F]*\d[0-9a-fA-F]*\b|\d+")
 
 
 @dataclass(frozen=True)
@@ -73,6 +101,21 @@ class Material:
         return tuple(self._document(numbers) for numbers in self.stretches)
 
     @cached_property
+    def data(self) -> tuple[bool, ...]:
+        """Whether each stretch is of data: rows, entries, hunks, hits, definitions."""
+        segments = (self.turn.segments[self.units[s[0]].segment] for s in self.stretches)
+        return tuple(segment.kind in DATA for segment in segments)
+
+    @cached_property
+    def sayings(self) -> dict[int, str]:
+        """What each entry of a log says, without the numbers and times in it, by unit."""
+        return {
+            number: _VARIES.sub("0", self.text(number))
+            for number, unit in enumerate(self.units)
+            if self.turn.segments[unit.segment].kind is Kind.LOG
+        }
+
+    @cached_property
     def terms(self) -> tuple[Terms, ...]:
         """The units' words and character n-grams, for BM25."""
         return tuple(part for made in self.cuts for part in made.terms)
@@ -82,6 +125,9 @@ class Material:
         first = self.units[numbers[0]]
         start = first.span.start
         text = document_text(self, numbers)
+        if self.turn.segments[first.segment].kind is Kind.JSON and len(numbers) == 1:
+            text = readable(text)
+            return Document(text, (Span(0, len(text)),))
         gone = number_of(self.text(numbers[0])) if first.frame else Span(0, 0)
         shift = start + gone.end - gone.start
         own = Span(0, first.span.end - shift)
@@ -111,7 +157,7 @@ def read_material(
     Texts that ``memory`` knows are not cut again.
     """
     texts = open_leaves(turn)
-    layouts, cuts = _layouts(turn, policy, texts, memory)
+    layouts, cuts = _layouts(turn, policy, texts, encoding, memory)
     units = tuple(unit for layout in layouts.values() for unit in layout.units)
     unit_costs, whole = _costs(turn, layouts, texts, encoding)
     return Material(
@@ -153,18 +199,20 @@ def token_counts(turn: Turn, encoding: Encoding) -> dict[Component, int]:
 
 
 def _layouts(
-    turn: Turn, policy: Policy, texts: Mapping[Address, str], memory: Cuts | None
+    turn: Turn,
+    policy: Policy,
+    texts: Mapping[Address, str],
+    encoding: Encoding,
+    memory: Cuts | None,
 ) -> tuple[dict[int, Layout], tuple[Cut, ...]]:
     """Return the layouts by segment, and the cuts that they were made of in the same order."""
     layouts: dict[int, Layout] = {}
     cuts: list[Cut] = []
     documents = stretches = 0
     for index, segment in enumerate(turn.segments):
-        if segment.address not in texts or segment.kind in policy.protect_kinds:
+        if segment.address not in texts or not _may_go(segment, policy):
             continue
-        if segment.rule == HALF_OF_A_PAIR:
-            continue
-        if getattr(policy.components, segment.component.value).keeps_all:
+        if segment.rule == RESULT and _is_small(texts[segment.address], policy, encoding):
             continue
         made = cut(segment.text, segment.kind, memory)
         layout = place(made, segment, index, documents, stretches)
@@ -174,6 +222,21 @@ def _layouts(
             documents = layout.units[-1].document + 1
             stretches = layout.units[-1].stretch + 1
     return layouts, tuple(cuts)
+
+
+def _may_go(segment: Segment, policy: Policy) -> bool:
+    """Whether a policy selects from a segment at all."""
+    if segment.rule == HALF_OF_A_PAIR or segment.kind in policy.protect_kinds:
+        return False
+    if policy.tool_results.only and segment.rule != RESULT:
+        return False
+    return not getattr(policy.components, segment.component.value).keeps_all
+
+
+def _is_small(result: str, policy: Policy, encoding: Encoding) -> bool:
+    """Whether what a tool returned is left alone for its size; what is long is not counted."""
+    least = policy.tool_results.min_tokens
+    return len(result) < LONG_TOKEN * least and encoding.count(result) < least
 
 
 def _costs(
@@ -190,7 +253,10 @@ def _costs(
             starts.append((segment.span.start, segment.component, False))
             layout = layouts.get(index)
             if layout:
-                starts += [(u.span.start, segment.component, True) for u in layout.units]
+                for unit in layout.units:
+                    if unit.head:
+                        starts.append((unit.head.start, segment.component, False))
+                    starts.append((unit.span.start, segment.component, True))
         counts = encoding.count_by(text, [*(at for at, _, _ in starts), len(text)])
         for (_, component, is_unit), count in zip(starts, counts, strict=True):
             whole[address][component] += count
@@ -226,10 +292,45 @@ def render(material: Material, kept: Collection[int], encoding: Encoding) -> Ren
     spans: dict[int, list[Piece]] = {}
     first = 0
     for index, layout in material.layouts.items():
-        text = material.texts[material.turn.segments[index].address]
+        segment = material.turn.segments[index]
+        text = material.texts[segment.address]
         spans[index] = list(kept_spans(layout, chosen, first, text))
+        if segment.rule == RESULT and segment.kind in COUNTED:
+            numbers = range(first, first + len(layout.units))
+            spans[index] = _counted(material, numbers, chosen, spans[index])
         first += len(layout.units)
     return render_spans(material, spans, encoding)
+
+
+def _counted(
+    material: Material, numbers: Sequence[int], kept: Collection[int], pieces: Sequence[Piece]
+) -> list[Piece]:
+    """Put to the pieces of one result how much of it is left out, and how often entries repeat."""
+    units = [number for number in numbers if not material.units[number].frame]
+    gone = [number for number in units if number not in kept]
+    if not gone or len(gone) == len(units):
+        return [*pieces]
+    folds = _folds(material, units, kept)
+    told: list[Piece] = []
+    for piece in pieces[:-1]:
+        told.append(piece)
+        if isinstance(piece, Span) and piece in folds:
+            told.append(folds[piece])
+    return [*told, LeftOut(len(gone), len(units)), pieces[-1]]
+
+
+def _folds(material: Material, units: Sequence[int], kept: Collection[int]) -> dict[Span, Fold]:
+    """Return, by the first kept entry of those that say the same, how many these are."""
+    groups: dict[str, list[int]] = {}
+    for number in units:
+        if number in material.sayings:
+            groups.setdefault(material.sayings[number], []).append(number)
+    folds: dict[Span, Fold] = {}
+    for group in groups.values():
+        stays = [number for number in group if number in kept]
+        if stays and len(group) - len(stays) >= LEAST_FOLD:
+            folds[material.units[stays[0]].span] = Fold(len(group))
+    return folds
 
 
 def render_spans(
@@ -277,11 +378,15 @@ def kept_spans(layout: Layout, kept: Collection[int], first: int, text: str) -> 
 
     Between two kept units that were not neighbours stands the strongest of the gaps between them
     (most line breaks, then the longest), so that paragraphs stay apart and array items keep their
-    comma.  The head and the segment's last gap are always kept.
+    comma.  The head of the segment, that of a further array, and the segment's last gap are always
+    kept.
     """
     yield layout.head
     gaps: list[Span] = []
     for offset, unit in enumerate(layout.units):
+        if unit.head:
+            yield unit.head
+            gaps = []
         if first + offset in kept:
             if gaps:
                 yield strongest(gaps, text)
@@ -299,8 +404,8 @@ def strongest(gaps: Iterable[Span], text: str) -> Span:
 
 def _said(piece: Piece, text: str) -> str:
     """Return the characters of a piece of the leaf whose text this is."""
-    if isinstance(piece, Mark):
-        return piece.value
+    if isinstance(piece, Mark | Fold | LeftOut):
+        return str(piece)
     return (piece.span if isinstance(piece, Quote) else piece).of(text)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from proxy.compress.layout import Material
 from proxy.compress.lexical import Terms
 from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
+from proxy.compress.reading import shortlist
 from proxy.compress.relevance import rate_units
 from proxy.compress.result import TurnResult
 from proxy.policy.schema import Recall
@@ -46,8 +47,13 @@ class Archive:
         return Archive({**self.materials, turn: result.material}, missing | dropped)
 
     def documents(self) -> tuple[Document, ...]:
-        """Return what has to be embedded, turn by turn."""
+        """Return the documents, turn by turn."""
         return tuple(d for material in self.materials.values() for d in material.embeddable)
+
+    def shortlist(self, question: str) -> tuple[int, ...]:
+        """Return which of the documents have to be embedded."""
+        data = [rows for material in self.materials.values() for rows in material.data]
+        return shortlist(question, self.terms(), self.documents(), data)
 
     def numbered(self) -> Iterator[UnitOf]:
         """Yield every unit, kept or dropped, in the order of the conversation."""

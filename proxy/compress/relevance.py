@@ -13,7 +13,7 @@ other scripts, which then count by their letters.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,15 +71,28 @@ def rate_units(
     )
 
 
-def lifted(relevance: Relevance, numbers: Collection[int]) -> Relevance:
-    """Put these units before all others, in the order they had among themselves."""
+def lifted(relevance: Relevance, units: Mapping[int, float]) -> Relevance:
+    """Put these units before all others, by what is given more, then as they stood."""
+    if not units:
+        return relevance
+    scores, standing = relevance.scores.copy(), relevance.standing.copy()
+    chosen, more = list(units), np.array(list(units.values()))
+    reach = 1 + float(scores.max() - scores.min())
+    _, rank = np.unique(np.round(more, DIGITS), return_inverse=True)
+    scores[chosen] += reach * (1 + rank)
+    standing[chosen] = 1.0
+    return Relevance(np.round(scores, DIGITS), relevance.similarity, standing)
+
+
+def lowered(relevance: Relevance, numbers: Collection[int]) -> Relevance:
+    """Put these units after all others, in the order they had among themselves."""
     if not numbers:
         return relevance
     scores, standing = relevance.scores.copy(), relevance.standing.copy()
     chosen = list(numbers)
-    scores[chosen] += 1 + scores.max() - scores.min()
-    standing[chosen] = 1.0
-    return Relevance(scores, relevance.similarity, standing)
+    scores[chosen] -= 1 + scores.max() - scores.min()
+    standing[chosen] = 0.0
+    return Relevance(np.round(scores, DIGITS), relevance.similarity, standing)
 
 
 def lexical_weight(question: str, tokens: int) -> float:

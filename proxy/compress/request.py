@@ -13,20 +13,16 @@ from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
 from proxy.compress.guarded import Past, Scene
-from proxy.compress.layout import token_counts
+from proxy.compress.layout import LONG_TOKEN, token_counts
 from proxy.compress.methods import METHODS
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
 from proxy.compress.result import Compressed, TurnResult, verbatim
 from proxy.compress.units import Cuts
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
 from proxy.policy.schema import Policy
-from proxy.types import Component, Count, LeafEdit, Mode, Outcome, Reason, Turn
+from proxy.types import Component, Count, Kind, LeafEdit, Mode, Outcome, Reason, Turn
 
 Driven: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
-
-
-_MOST_CHARS = 8
-"""Characters a token, beyond which counting is not tried: hardly any text has so many."""
 
 
 class Memory(Protocol):
@@ -87,7 +83,7 @@ def too_short(texts: Sequence[str], policy: Policy, encoding: Encoding) -> Outco
     No turn of it can have ``min_tokens`` of context then, so it need not even be tagged: small
     talk costs a count.  Its tokens are not split into components.
     """
-    if sum(map(len, texts)) > _MOST_CHARS * policy.min_tokens:
+    if sum(map(len, texts)) > LONG_TOKEN * policy.min_tokens:
         return None
     tokens = sum(map(encoding.count, texts))
     if tokens >= policy.min_tokens:
@@ -227,6 +223,7 @@ def _compressed(
         policy=policy.name,
         mode=policy.mode,
         reason=_named(newest, edits, policy),
+        detail=_left_out(newest),
         tokens_before=total.before,
         tokens_after=total.after,
         components=components,
@@ -250,3 +247,17 @@ def _named(newest: TurnResult | None, edits: Sequence[LeafEdit], policy: Policy)
         return Reason.NO_CONTEXT
     quiet = newest.reason in (Reason.NO_CONTEXT, Reason.TOO_SHORT, Reason.NO_QUESTION)
     return None if edits and quiet else newest.reason
+
+
+def _left_out(newest: TurnResult | None) -> str | None:
+    """Tell how many rows of JSON the newest turn is sent without: no mark may stand in JSON."""
+    if newest is None or newest.material is None:
+        return None
+    material = newest.material
+    rows = [
+        number
+        for number, unit in enumerate(material.units)
+        if material.turn.segments[unit.segment].kind is Kind.JSON
+    ]
+    gone = len(newest.dropped.intersection(rows))
+    return f"{gone} of {len(rows)} rows of JSON left out" if gone else None

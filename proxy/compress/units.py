@@ -17,14 +17,24 @@ another unit of the document is.  Boundaries never fall inside a protected span 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from typing import Protocol
 
-from proxy.compress.json_units import json_items
+from proxy.compress.json_units import json_rows, readable
 from proxy.compress.lexical import Terms, read_terms
+from proxy.compress.line_units import (
+    Part,
+    Parts,
+    are_hits,
+    code_documents,
+    diff_documents,
+    log_entries,
+    search_documents,
+    table_rows,
+)
 from proxy.compress.protect import Protection, protected_spans
 from proxy.types import Kind, Segment, Span
 
@@ -58,6 +68,7 @@ _TITLE_LABEL = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_OF_LABEL = re.compile(rf"(?:\*\*)?(?:{_LABEL_WORD}[ \t]*)?({_LABEL_NUMBER})", re.IGNORECASE)
+_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _BLANK = re.compile(r"\n[ \t\r]*\n\s*")
 _LINE = re.compile(r"[^\n]*\n?")
 _SENTENCE_END = re.compile(
@@ -77,7 +88,8 @@ class Unit:
 
     ``gap`` is what stands between this unit and the next of its segment (for the last: the rest of
     the segment); ``document`` numbers the documents of the turn, ``stretch`` the runs of at most
-    MAX_DOCUMENT_CHARS that they are divided into.
+    MAX_DOCUMENT_CHARS that they are divided into.  ``head`` is structure that stays whatever is
+    kept around it: what stands between two arrays of JSON, before the first row of the second.
     """
 
     segment: int
@@ -86,6 +98,7 @@ class Unit:
     span: Span
     gap: Span
     frame: bool = False
+    head: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +125,14 @@ class Cut:
     """A text cut into pieces, wherever it stands; without slots: its index is made once."""
 
     text: str = field(repr=False)
+    kind: Kind
     pieces: tuple[_Piece, ...]
 
     @cached_property
     def terms(self) -> tuple[Terms, ...]:
         """The pieces' words and character n-grams, for BM25."""
-        return read_terms([piece.span.of(self.text) for piece in self.pieces])
+        written = (piece.span.of(self.text) for piece in self.pieces)
+        return read_terms([*map(readable, written)] if self.kind is Kind.JSON else [*written])
 
     @property
     def weight_bytes(self) -> int:
@@ -138,7 +153,7 @@ class Cuts(Protocol):
 def cut(text: str, kind: Kind, memory: Cuts | None = None) -> Cut:
     """Cut a text of a kind into pieces; what ``memory`` knows is not cut again."""
     if memory is None:
-        return Cut(text, tuple(_pieces(text, kind)))
+        return Cut(text, kind, tuple(_pieces(text, kind)))
     key = blake2b(f"{kind}:{text}".encode("utf-8", "surrogatepass"), digest_size=32).digest()
     found = memory.get(key)
     if found is None:
@@ -167,19 +182,24 @@ def place(
     pieces, offset = made.pieces, segment.span.start
     if not pieces:
         return Layout(index, segment.span, ())
-    ends = [p.span.start for p in pieces[1:]] + [len(segment.text)]
+    ends = [(p.head or p.span).start for p in pieces[1:]] + [len(segment.text)]
     units = tuple(
         Unit(
             segment=index,
             document=first_document + piece.document,
             stretch=first_stretch + piece.stretch,
-            span=Span(offset + piece.span.start, offset + piece.span.end),
+            span=_moved(piece.span, offset),
             gap=Span(offset + piece.span.end, offset + end),
             frame=piece.frame,
+            head=_moved(piece.head, offset) if piece.head else None,
         )
         for piece, end in zip(pieces, ends, strict=True)
     )
     return Layout(index, Span(offset, units[0].span.start), units)
+
+
+def _moved(span: Span, offset: int) -> Span:
+    return Span(offset + span.start, offset + span.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,17 +208,72 @@ class _Piece:
     stretch: int
     span: Span
     frame: bool = False
+    head: Span | None = None
 
 
 def _pieces(text: str, kind: Kind) -> Iterator[_Piece]:
-    if kind is Kind.JSON:
-        # A record without items has no units: it is kept, since half a record is none.
-        yield from (_Piece(i, i, span) for i, span in enumerate(json_items(text)))
-        return
+    match kind:
+        case Kind.JSON:
+            yield from _rows(text)
+        case Kind.TABLE:
+            yield from _of_parts([_unfenced(text, list(table_rows(text)))])
+        case Kind.LOG:
+            entries = [Part(entry) for entry in log_entries(text)]
+            yield from _of_parts([_unfenced(text, entries)])
+        case Kind.DIFF:
+            yield from _of_parts(diff_documents(text))
+        case Kind.CODE:
+            yield from _of_parts(code_documents(text))
+        case Kind.SEARCH:
+            yield from _of_parts(search_documents(text) if are_hits(text) else _results(text))
+        case _:
+            yield from _passages_in(text, kind)
+
+
+def _rows(text: str) -> Iterator[_Piece]:
+    """Rows of JSON, each a document.
+
+    A record without rows has no units: it is kept, since half a record is none.
+    """
+    number, end = 0, 0
+    for rows in json_rows(text):
+        for place, span in enumerate(rows):
+            head = Span(end, span.start) if number and not place else None
+            yield _Piece(number, number, span, head=head)
+            number, end = number + 1, span.end
+
+
+def _results(text: str) -> Iterator[Parts]:
+    """Results of a search, each whole: a title, a link, a snippet."""
+    yield from ([Part(block)] for block in _documents(text, Protection(())))
+
+
+def _unfenced(text: str, parts: Parts) -> Parts:
+    """Join the lines of a fence, in which nothing is cut."""
+    if "```" not in text:
+        return parts
+    protection = Protection(Span(*fence.span()) for fence in _FENCE.finditer(text))
+    joined: Parts = []
+    for part in parts:
+        if joined and (protection.cuts(part.span.start) or protection.cuts(joined[-1].span.end)):
+            joined[-1] = Part(Span(joined[-1].span.start, part.span.end))
+        else:
+            joined.append(part)
+    return joined
+
+
+def _of_parts(documents: Iterable[Parts]) -> Iterator[_Piece]:
+    """Pieces of documents whose parts are whole lines."""
+    stretch = 0
+    for number, parts in enumerate(documents):
+        frames = iter(parts)
+        for group in _by_size([part.span for part in parts]):
+            yield from (_Piece(number, stretch, span, next(frames).frame) for span in group)
+            stretch += 1
+
+
+def _passages_in(text: str, kind: Kind) -> Iterator[_Piece]:
     protection = Protection(protected_spans(text))
-    if kind is Kind.TABLE:
-        yield from _table(text, protection)
-        return
     blocks = (_demonstrations if kind is Kind.DEMO else _documents)(text, protection)
     stretch = 0
     for number, block in enumerate(blocks):
@@ -215,9 +290,9 @@ def _block_units(
     text: str, block: Span, kind: Kind, protection: Protection
 ) -> tuple[Span | None, list[Span]]:
     """Return the title of one document, if it has one, and its units."""
-    if kind in (Kind.DEMO, Kind.CODE):
+    if kind is Kind.DEMO:
         return None, [block]
-    lines = kind in (Kind.LIST, Kind.LOG)
+    lines = kind is Kind.LIST
     title = _title(text, block, protection, announced=lines)
     body = Span(title.end, block.end) if title else block
     units = list(_lines(text, body, protection) if lines else _sentences(text, body, protection))
@@ -438,18 +513,6 @@ def _lines(text: str, body: Span, protection: Protection) -> Iterator[Span]:
         current = span
     if current is not None:
         yield current
-
-
-def _table(text: str, protection: Protection) -> Iterator[_Piece]:
-    """One unit a row; the heading rows frame all of them."""
-    lines = _line_spans(text, Span(0, len(text)), protection)
-    rows = [s for s in (_strip(text, line) for line in lines) if s.end > s.start]
-    header = 2 if len(rows) > 1 and re.fullmatch(r"[\s|:+=-]+", rows[1].of(text)) else 1
-    if len(rows) <= header:
-        header = 0
-    yield from (_Piece(0, 0, row, frame=True) for row in rows[:header])
-    for stretch, group in enumerate(_by_size(rows[header:])):
-        yield from (_Piece(0, stretch, row) for row in group)
 
 
 _DEMO_START = re.compile(

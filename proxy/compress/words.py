@@ -39,7 +39,7 @@ MAX_RECOUNTS = 8
 """Exact counts per budget of words; the last ones may only remove."""
 MARK_TOKENS = 1
 """What the mark costs that stands where nothing is kept; the first word takes its place."""
-RIGID_KINDS = frozenset({Kind.CODE, Kind.JSON, Kind.TABLE})
+RIGID_KINDS = frozenset({Kind.CODE, Kind.DIFF, Kind.JSON, Kind.SEARCH, Kind.TABLE})
 """Nothing is deleted inside a unit of these: code that lost a word does not run."""
 
 Scores1D = NDArray[np.float64]
@@ -377,7 +377,11 @@ def word_spans(wording: Wording, kept: Collection[int]) -> dict[int, list[Span]]
     chosen = _kept_apart(wording, kept)
     skipped: dict[int, list[int]] = {}  # segment -> words since its last kept one, that one first
     for i, word in enumerate(wording.words):
-        segment = material.units[wording.unit[i]].segment
+        unit = material.units[wording.unit[i]]
+        segment = unit.segment
+        if unit.head and i == wording.of_unit(wording.unit[i])[0]:
+            spans[segment].append(unit.head)
+            skipped.pop(segment, None)
         since = skipped.get(segment)
         if i in chosen:
             if since is not None:
@@ -421,10 +425,11 @@ def _gap(wording: Wording, passed: Sequence[int]) -> Span:
     that is not empty.
     """
     text = wording.leaf(passed[0])
-    between = [wording.words[i].gap for i in passed if i == wording.of_unit(wording.unit[i])[-1]]
-    if between:
-        gap = strongest(between, text)
-        if gap.start < gap.end:
+    ends = [i for i in passed if i == wording.of_unit(wording.unit[i])[-1]]
+    if ends:
+        gap = strongest([wording.words[i].gap for i in ends], text)
+        only_units = passed[0] == ends[0] and passed[-1] == ends[-1]
+        if only_units or gap.start < gap.end:
             return gap
     return max(
         (wording.words[i].gap for i in passed),

@@ -162,6 +162,15 @@ class Tagging(_Strict):
     """Further XML tag names and the component each one marks: ``{evidence: context}``."""
 
 
+class ToolResults(_Strict):
+    """What tools returned, beside what users and the system say."""
+
+    only: bool = False
+    """Select from what tools returned alone; what anyone says stays verbatim."""
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+    """A result of fewer tokens is left alone."""
+
+
 # -- methods ------------------------------------------------------------------------------------
 
 
@@ -352,8 +361,10 @@ class Policy(_Strict):
     """A target per component."""
     min_tokens: Annotated[int, Field(ge=0)] = 200
     """Below this many context tokens a turn is left alone."""
-    protect_kinds: frozenset[Kind] = frozenset({Kind.CODE})
+    protect_kinds: frozenset[Kind] = frozenset({Kind.CODE, Kind.DIFF})
     """Kinds of segment that are never selected from."""
+    tool_results: ToolResults = ToolResults()
+    """What is selected from, where tools are called."""
     titles: bool = True
     """A kept unit pulls in its document's title or heading."""
     neighbours: Annotated[int, Field(ge=0, le=5)] = 0
@@ -405,11 +416,13 @@ class Policy(_Strict):
 
         The name, the description, what callers are allowed to ask for and what is done to answers
         do not take part: they do not change the compressed form, nor does naming the default
-        method.  Meant for memo keys.
+        method, or the default for tool results.  Meant for memo keys.
         """
         choices = self.model_dump(mode="json", exclude={"name", "description", "recover", "allow"})
         if self.method == Cascade():
             del choices["method"]
+        if self.tool_results == ToolResults():
+            del choices["tool_results"]
         return hashlib.sha256(json.dumps(choices, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,10 +1,10 @@
-"""What a stretch of text is made of: prose, list, table, JSON, code, log."""
+"""What a stretch of text is made of: prose, list, table, JSON, code, log, diff, search results."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from proxy.types import Kind
 
@@ -103,3 +103,82 @@ class JsonFinder:
         rest = self._text[end : end + 200].partition("\n")[0]
         worth = isinstance(value, dict) or any(isinstance(v, (dict, list, str)) for v in value)
         return end if worth and not rest.strip(" \t\r,;") else None
+
+
+# -- what a tool returned -----------------------------------------------------------------------
+
+_HEAD = 20_000  # characters looked at to judge a result
+_HUNK = re.compile(r"^@@@* -\d+(?:,\d+)?(?: -\d+(?:,\d+)?)* \+\d+(?:,\d+)? @@@*", re.MULTILINE)
+_PATCHED = re.compile(r"^(?:diff --git |\+\+\+ |Index: )", re.MULTILINE)
+_HIT = re.compile(r"(?:[A-Za-z]:\\)?[^\s:,;|\"'{}()<>]{1,300}?[:-]\d+[:-]")
+_PATH = re.compile(r"(?:[\w.@~+-]*/)+[\w.@+-]*")
+_NUMBER = re.compile(r"[ ]{0,8}\d{1,6}(?:\t|→|[ ]?\| )")
+_LINK = re.compile(r"^.{0,20}?https?://\S+[ \t]*$", re.MULTILINE)
+_LINKS, _RESULT_CHARS = 3, 3_000
+_CELLS = re.compile(r"\S(?: ?\S)*")
+
+
+def result_kind(text: str) -> Kind | None:
+    r"""Return what a tool returned as a whole, or None where it is prose, or of several kinds.
+
+    >>> result_kind('{"ok": 1}'), result_kind("src/a.py:3:x = 1\nsrc/b.py:9:x = 2")
+    (<Kind.JSON: 'json'>, <Kind.SEARCH: 'search'>)
+    """
+    if _is_json(text):
+        return Kind.JSON
+    head = text[:_HEAD]
+    if _HUNK.search(head) and _PATCHED.search(head):
+        return Kind.DIFF
+    lines = [line for line in head.split("\n")[:_ENOUGH] if line.strip()]
+    if len(lines) < 2:
+        return None
+    return Kind.SEARCH if _is_search(head, lines) else _kind_of_lines(lines)
+
+
+def _is_search(head: str, lines: Sequence[str]) -> bool:
+    """Tell whether these are hits in files, paths, or short texts with a link each."""
+    links = len(_LINK.findall(head))
+    return (
+        _share(lines, lambda line: None if _LOG.match(line) else _HIT.match(line)) >= 0.6
+        or _share(lines, _PATH.fullmatch) >= 0.8
+        or (links >= _LINKS and len(head) <= _RESULT_CHARS * links)
+    )
+
+
+def _kind_of_lines(lines: Sequence[str]) -> Kind | None:
+    if _share(lines, _NUMBER.match) >= 0.8:
+        return Kind.CODE  # a file, shown with the numbers of its lines
+    kind = kind_of(lines)
+    if kind in {Kind.TABLE, Kind.LOG, Kind.CODE}:
+        return kind
+    return Kind.TABLE if _is_aligned(lines) else None
+
+
+def _share(lines: Sequence[str], fits: Callable[[str], object]) -> float:
+    return sum(fits(line) is not None for line in lines) / len(lines)
+
+
+def _is_json(text: str) -> bool:
+    """Tell whether a text is one JSON value that holds others, or one such value a line."""
+    start = text.lstrip()[:1]
+    if start not in {"{", "[", '"'}:
+        return False
+    values = [text] if _reads(text) else [line for line in text.split("\n") if line.strip()]
+    if len(values) == 1:
+        return start != '"' and _reads(text)
+    return all(value.lstrip()[0] in "{[" and _reads(value) for value in values)
+
+
+def _reads(text: str) -> bool:
+    try:
+        json.loads(text, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_aligned(lines: Sequence[str]) -> bool:
+    """Tell whether lines are columns set apart by two blanks or more, under a heading."""
+    cells = [len(_CELLS.findall(line.strip())) for line in lines]
+    even = sum(abs(count - cells[0]) <= 1 for count in cells)
+    return len(lines) >= 3 and cells[0] >= 3 and even >= 0.9 * len(cells)

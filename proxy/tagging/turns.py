@@ -19,6 +19,7 @@ from typing import Protocol
 
 from proxy.policy.schema import Tagging
 from proxy.tagging.decide import Draft, decide
+from proxy.tagging.kinds import result_kind
 from proxy.tagging.layout import Block, read
 from proxy.tagging.words import Label
 from proxy.types import (
@@ -155,9 +156,9 @@ def _live(runs: Sequence[tuple[Message, ...]]) -> int:
 
 
 def _hints(run: Sequence[Message], calls: Mapping[str, ToolCall]) -> tuple[str, ...]:
-    """Return the arguments of the calls that the run's tool results answer."""
+    """Return the calls that the run's tool results answer: name and arguments."""
     answered = (m.tool_call_id for m in run if m.role in _RESULTS and m.tool_call_id)
-    return tuple(calls[i].arguments for i in answered if i in calls and calls[i].arguments)
+    return tuple(f"{calls[i].name} {calls[i].arguments}" for i in answered if i in calls)
 
 
 def _question(run: Sequence[Message], segments: Sequence[Segment]) -> str | None:
@@ -311,21 +312,38 @@ def _same(part: _Part, block: Block, component: Component, rule: str) -> bool:
 
 def _history(message: Message, *, demonstration: bool) -> Iterator[_Part]:
     """Yield a message that is context as a whole, cut by kind."""
-    text = _joined(message)
-    example = demonstration or message.name in _EXAMPLES
-    role = "assistant-history" if message.role == "assistant" else "tool-result"
-    rule = "example" if example else role
+    if demonstration or message.name in _EXAMPLES:
+        if text := _joined(message):
+            yield _Part(0, len(text), Component.CONTEXT, Kind.DEMO, "example")
+    elif message.role == "assistant":
+        yield from _by_kind(_joined(message), 0, "assistant-history")
+    else:
+        offset = 0
+        for leaf in message.leaves:
+            yield from _result(leaf.text, offset)
+            offset += len(leaf.text) + len(_JOINT)
+
+
+def _result(text: str, offset: int) -> Iterator[_Part]:
+    """Yield what a tool returned: of one kind or, where it is none of them, cut by kind."""
+    kind = result_kind(text)
+    if kind is None:
+        yield from _by_kind(text, offset, "tool-result")
+    else:
+        yield _Part(offset, offset + len(text), Component.CONTEXT, kind, "tool-result")
+
+
+def _by_kind(text: str, offset: int, rule: str) -> Iterator[_Part]:
     start = 0
     kind: Kind | None = None
-    for block in [] if example else read(text, {}):
+    for block in read(text, {}):
         if kind is not None and block.kind is not kind and block.mark is None:
-            yield _Part(start, block.start, Component.CONTEXT, kind, rule)
+            yield _Part(offset + start, offset + block.start, Component.CONTEXT, kind, rule)
             start = block.start
         kind = kind if block.mark is not None else block.kind
     if text:
-        yield _Part(
-            start, len(text), Component.CONTEXT, Kind.DEMO if example else kind or Kind.PROSE, rule
-        )
+        kind = kind or Kind.PROSE
+        yield _Part(offset + start, offset + len(text), Component.CONTEXT, kind, rule)
 
 
 def _place(message: Message, parts: Sequence[_Part]) -> Iterator[Segment]:

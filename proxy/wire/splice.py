@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from proxy.types import Address, Leaf, LeafEdit, Mark, Piece, Quote, Request, Span
+from proxy.types import Address, Fold, Leaf, LeafEdit, LeftOut, Mark, Piece, Quote, Request, Span
 
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
@@ -80,8 +80,8 @@ def _texts(edit: LeafEdit, leaves: Mapping[Address, Leaf]) -> list[str]:
 
 
 def _text(piece: Piece, leaf: Leaf, leaves: Mapping[Address, Leaf]) -> str:
-    if isinstance(piece, Mark):
-        return piece.value
+    if isinstance(piece, Mark | Fold | LeftOut):
+        return str(piece)
     if isinstance(piece, Quote):
         return _text(piece.span, _leaf(piece.address, leaves), leaves)
     if not 0 <= piece.start <= piece.end <= len(leaf.text):
@@ -136,8 +136,8 @@ def _sources(edit: LeafEdit) -> set[Address]:
 
 
 def _written_piece(own: Address, piece: Piece, written: Mapping[Address, _Written]) -> str:
-    if isinstance(piece, Mark):
-        return json.dumps(piece.value)[1:-1]
+    if isinstance(piece, Mark | Fold | LeftOut):
+        return json.dumps(str(piece))[1:-1]
     if isinstance(piece, Quote):
         return written[piece.address].of(piece.span)
     return written[own].of(piece)
