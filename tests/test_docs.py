@@ -23,6 +23,7 @@ EVERYTHING = "\n".join(TEXTS.values())
 
 COMMANDS = typer.main.get_command(app).commands
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+CITED = re.compile(r"\[`(test_\w+)`\]\((tests/\w+\.py)\)")
 FENCE = re.compile(r"```(?:sh|shell|console|bash)\n(.*?)```", re.DOTALL)
 
 
@@ -47,6 +48,13 @@ def test_relative_links_resolve(path):
     for target in LINK.findall(TEXTS[path]):
         if not re.match(r"[a-z]+:|#", target):
             assert (path.parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_threat_model_names_tests_that_exist():
+    cited = CITED.findall(TEXTS[ROOT / "THREAT_MODEL.md"])
+    assert len(cited) > 20
+    for name, file in cited:
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE), name
 
 
 def test_ledger_table_is_made_from_the_entry():

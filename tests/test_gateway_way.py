@@ -64,6 +64,20 @@ async def test_a_key_chooses_the_upstream_and_that_ones_key_goes_along():
     assert general.seen == []
 
 
+async def test_an_upstream_without_a_key_gets_no_others():
+    async with upstream() as general, upstream() as one, upstream() as two:
+        policies = routed(one={"url": one.url, "key": "env:ONE"}, two={"url": two.url})
+        async with house(general, policy_set=policies, keys=KEYS, environ={"ONE": "sk-1"}) as home:
+            for headers in ([("x-team", "a")], [("x-team", "b")]):
+                shown = [JSON, ("x-laconic-key", "lk-alice"), *headers]
+                await call(home.port, "POST", CHAT, chat(model="local-1"), shown)
+                await call(home.port, "POST", CHAT, chat(), shown)
+    assert [seen.get("authorization") for seen in one.seen] == ["Bearer sk-1"] * 2
+    arrived = [str(seen.headers) + str(seen.body) for seen in (*two.seen, *general.seen)]
+    assert len(arrived) == 2
+    assert [text for text in arrived if "sk-1" in text or "lk-alice" in text] == []
+
+
 async def test_a_websocket_takes_the_same_way():
     upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")]
     async with upstream() as general, upstream(replies(426, b"no")) as two:
