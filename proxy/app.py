@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import json
 import logging
 import os
 import signal
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 from urllib.parse import urlsplit
 
+import orjson
 import structlog
 from aiohttp import web
 
@@ -220,7 +222,7 @@ def configure_logging(
     Every line of a ``worker`` has its number.
     """
     level = getattr(logging, settings.log_level.upper())
-    render: Any = structlog.processors.JSONRenderer()
+    render: Any = structlog.processors.JSONRenderer(_in_json)
     if settings.log_format is LogFormat.CONSOLE:
         render = structlog.dev.ConsoleRenderer(colors=False)
     numbered: list[structlog.typing.Processor] = []
@@ -238,6 +240,14 @@ def configure_logging(
     )
     logging.basicConfig(handlers=[LibraryLog()], level=max(level, logging.WARNING), force=True)
     logging.captureWarnings(capture=True)
+
+
+def _in_json(event: Mapping[str, Any], default: Callable[[Any], Any]) -> str:
+    """Write a line's fields; text that is no text (a lone surrogate) is spelt as json spells it."""
+    try:
+        return orjson.dumps(event, default).decode()
+    except TypeError:
+        return json.dumps(event, default=default)
 
 
 class LibraryLog(logging.Handler):

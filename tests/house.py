@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fakes import answered
+from servers import PATIENCE_S
 
 from proxy.app import CLERK, build_app, build_runner, listen
 from proxy.compress.ports import Document, ScoreRequest, Scores, ScoreTimings
@@ -42,7 +43,7 @@ class Notebook:
             self.came.clear()
             await asyncio.to_thread(self.clerk.flush)  # what is there already need not linger
             if len(self.entries) < number:
-                await asyncio.wait_for(self.came.wait(), 10)
+                await asyncio.wait_for(self.came.wait(), PATIENCE_S)
         return self.entries[number - 1]
 
 

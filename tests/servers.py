@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-PATIENCE_S = 10  # how long a test waits for what must happen; far above what it takes
+PATIENCE_S = 60  # how long a test waits for what must happen; far above what it takes
 
 CHAT = "/v1/chat/completions"
 JSON = ("Content-Type", "application/json")

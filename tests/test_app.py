@@ -44,7 +44,7 @@ from proxy.app import (
 )
 from proxy.errors import PolicyError
 from proxy.gateway import Metrics
-from proxy.ledger import LogSink, SqliteSink
+from proxy.ledger import LedgerEntry, LogSink, SqliteSink
 from proxy.memo import DiskShelf, VectorMemo
 from proxy.settings import Settings
 
@@ -324,6 +324,35 @@ def test_quieter_levels_write_less():
         structlog.get_logger("laconic").info("listening")
         structlog.get_logger("laconic").error("fault")
     assert [line["event"] for line in lines_of(stream)] == ["fault"]
+
+
+def test_exchanges_are_logged_together_as_any_line_is():
+    entry = LedgerEntry(request_id="r", started_at="t", method="GET", path="/", detail="a\ud800")
+    with logging_to(worker=3) as stream:
+        sink = LogSink()
+        for _ in range(2):
+            sink.write(entry)
+        assert stream.getvalue() == ""
+        sink.close()
+    expected = entry.record() | {"event": "exchange", "level": "info", "worker": 3}
+    found = lines_of(stream)
+    assert [line | expected for line in found] == found
+    assert len(found) == 2
+
+
+def test_exchanges_are_not_logged_where_their_level_is_not_wanted():
+    with logging_to(log_level="warning") as stream:
+        sink = LogSink()
+        sink.write(LedgerEntry(request_id="r", started_at="t", method="GET", path="/"))
+        sink.close()
+    assert stream.getvalue() == ""
+
+
+def test_what_orjson_does_not_write_is_written_all_the_same():
+    with logging_to() as stream:
+        structlog.get_logger("laconic").info("odd", text="a\ud800", huge=2**70)
+    (line,) = lines_of(stream)
+    assert (line["text"], line["huge"]) == ("a\ud800", 2**70)
 
 
 async def test_a_broken_request_line_with_a_key_in_it_is_not_logged():

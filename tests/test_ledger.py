@@ -79,6 +79,26 @@ def read(path, sql):
         return database.execute(sql).fetchall()
 
 
+def test_an_entry_made_of_fields_is_the_constructors():
+    given = {f.name: getattr(ENTRY, f.name) for f in fields(LedgerEntry)}
+    assert LedgerEntry.made_of(given) == ENTRY
+    few = {name: given[name] for name in ("request_id", "started_at", "method", "path")}
+    assert LedgerEntry.made_of(few) == LedgerEntry(**few)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"request_id": "r", "started_at": "t", "method": "GET"},
+        {"request_id": "r", "started_at": "t", "method": "GET", "paht": "/"},
+        {"request_id": "r", "started_at": "t", "method": "GET", "path": "/", "colour": "red"},
+    ],
+)
+def test_an_entry_is_not_made_of_other_fields_than_its_own(given):
+    with pytest.raises(TypeError, match="wanted its fields"):
+        LedgerEntry.made_of(given)
+
+
 def test_record_spells_out_every_field_as_json():
     record = json.loads(json.dumps(ENTRY.record()))
     assert list(record) == [f.name for f in fields(LedgerEntry)]

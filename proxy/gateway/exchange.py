@@ -152,24 +152,26 @@ class Exchange:
         """Make the ledger entry, once it is over; reads the answer's usage, so in any thread."""
         if self.observer is not None:
             self.observer.close()
-        return LedgerEntry(
-            request_id=self.request_id,
-            started_at=_written(self.started_unix_s),
-            method=self.method,
-            path=self.path,
-            status=self.status,
-            upstream_ttfb_ms=self.upstream_ttfb_ms,
-            duration_ms=self.duration_ms,
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            ended=self.ended,
-            resent=self.resent,
-            recovered=self.recovery is not None and self.recovery.changed,
-            api_key_hash=hash_api_key(self.api_key),
-            key_name=self.guest.key,
-            upstream=self.upstream,
-            **_of_compression(self.prepared),
-            **_of_usage(self.observer),
+        return LedgerEntry.made_of(
+            {
+                "request_id": self.request_id,
+                "started_at": _written(self.started_unix_s),
+                "method": self.method,
+                "path": self.path,
+                "status": self.status,
+                "upstream_ttfb_ms": self.upstream_ttfb_ms,
+                "duration_ms": self.duration_ms,
+                "bytes_in": self.bytes_in,
+                "bytes_out": self.bytes_out,
+                "ended": self.ended,
+                "resent": self.resent,
+                "recovered": self.recovery is not None and self.recovery.changed,
+                "api_key_hash": hash_api_key(self.api_key),
+                "key_name": self.guest.key,
+                "upstream": self.upstream,
+                **_of_compression(self.prepared),
+                **_of_usage(self.observer),
+            }
         )
 
 

@@ -6,18 +6,20 @@ Every field says in its annotation what it means; ``docs/ledger.md`` is made fro
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
-from typing import Annotated, Any, get_args, get_type_hints
+from types import MappingProxyType
+from typing import Annotated, Any, Self, get_args, get_type_hints
 
 from proxy.types import Component, Count, Mode, Outcome, Reason
 
 _HASH_LENGTH = 12
 _LONGEST_TEXT = 200
 _LARGEST = 2**63 - 1
+_DIGITS = 4
 
 
 class Ended(StrEnum):
@@ -115,6 +117,19 @@ class LedgerEntry:
         str | None, "The upstream of `routes.yaml`; null for that of the settings."
     ] = None
 
+    @classmethod
+    def made_of(cls, values: Mapping[str, Any]) -> Self:
+        """Make an entry as the constructor does, sooner: it guards each of so many fields.
+
+        Raises TypeError for a name that is no field, and for a field that is missing.
+        """
+        found = {**_DEFAULTS, **values}
+        if len(found) != len(_NAMES) or _REQUIRED - found.keys():
+            raise TypeError(f"ledger entry: found {sorted(values)}, wanted its fields")
+        entry = cls.__new__(cls)
+        entry.__dict__.update(found)
+        return entry
+
     def record(self) -> dict[str, Any]:
         """Return the entry as JSON values, in the order of the fields; not to be changed.
 
@@ -127,40 +142,42 @@ class LedgerEntry:
     @cached_property
     def _record(self) -> dict[str, Any]:
         values = dict(zip(_NAMES, _values_of(self), strict=True))
-        for name, value in values.items():
-            plain = _PLAIN.get(type(value))
-            if plain is not None:
-                values[name] = plain(value)
-        values["path"] = self.path.partition("?")[0]
+        for name in _TEXTS:
+            if (text := values[name]) is not None:
+                values[name] = _plain_text(text)
+        for name in _FLOATS:
+            if (number := values[name]) is not None:
+                values[name] = round(number, _DIGITS)
+        for name in _INTS:
+            if (count := values[name]) is not None and not -_LARGEST <= count <= _LARGEST:
+                values[name] = None
+        values["path"] = _plain_text(self.path.partition("?")[0])
         values["components"] = component_fields(self.components)
         return values
 
 
 _NAMES = tuple(f.name for f in fields(LedgerEntry))
+_DEFAULTS: dict[str, Any] = {
+    f.name: f.default for f in fields(LedgerEntry) if f.default is not MISSING
+} | {"components": MappingProxyType({})}
+_REQUIRED = frozenset(_NAMES) - _DEFAULTS.keys()
 _values_of = attrgetter(*_NAMES)
 
 
-def _plain_text(value: str) -> str:
+def _of_type(*types: object) -> tuple[str, ...]:
+    hints = get_type_hints(LedgerEntry)
+    return tuple(name for name in _NAMES if hints[name] in types)
+
+
+_TEXTS = _of_type(str, str | None)
+_FLOATS = _of_type(float, float | None)
+_INTS = _of_type(int, int | None)
+
+
+def _plain_text(text: str) -> str:
     """Return what JSON and SQLite can hold: callers may name a model as they please."""
-    text = str(value)[:_LONGEST_TEXT]
+    text = text[:_LONGEST_TEXT]
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _plain_int(value: int) -> int | None:
-    return value if -_LARGEST <= value <= _LARGEST else None
-
-
-def _plain_float(value: float) -> float:
-    return round(value, 4)
-
-
-_PLAIN: dict[type, Callable[[Any], Any]] = {
-    str: _plain_text,
-    int: _plain_int,
-    float: _plain_float,
-    **dict.fromkeys((Mode, Reason, Ended), _plain_text),
-}
-"""By type, so that what needs nothing (None, booleans) costs nothing."""
 
 
 _COMPONENTS = tuple((component, component.value) for component in Component)
@@ -205,11 +222,10 @@ def stats(request_id: str, outcome: Outcome) -> dict[str, Any]:
     """Return the part of a record that ``laconic compress`` prints: same names, same meaning."""
     known = {"request_id": request_id, **outcome_fields(outcome)}
     known["components"] = component_fields(outcome.components)
-    return {name: _PLAIN.get(type(known[name]), _as_it_is)(known[name]) for name in _STATS}
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
+    for name in _FLOATS:
+        if known.get(name) is not None:
+            known[name] = round(known[name], _DIGITS)
+    return {name: known[name] for name in _STATS}
 
 
 _STATS = (

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
-from structlog.typing import FilteringBoundLogger
+from structlog.typing import Processor
 
 from proxy.ledger.entry import LedgerEntry
 from proxy.writing import Batches
@@ -81,24 +81,32 @@ class Clerk:
 class LogSink:
     """One structured log line per exchange, complete (structlog's canonical log line).
 
-    Lines are made by the process's configured processors and written together.
+    Lines are made by the process's configured processors, without the loggers around them, which
+    copy each line's fields twice, and are written together.
     """
 
     def __init__(self) -> None:
         """Log as the process is configured to."""
-        self._lines: deque[str] = deque()
-        self._log: FilteringBoundLogger | None = None  # bound anew for what is written together
+        self._lines: list[str] = []
+        self._steps: Sequence[Processor] | None = None  # asked for anew for each batch
 
     def write(self, entry: LedgerEntry) -> None:
         """Make the line, at level info."""
-        if self._log is None:
-            self._log = structlog.wrap_logger(_Gatherer(self._lines)).bind()
-        self._log.info("exchange", **entry.record())
+        if self._steps is None:
+            self._steps = _steps()
+        line: Any = {**entry.record(), "event": "exchange"}
+        try:
+            for step in self._steps:
+                line = step(None, "info", line)
+        except structlog.DropEvent:
+            return
+        if isinstance(line, str):
+            self._lines.append(line)
 
     def settle(self) -> None:
         """Write what was gathered."""
-        self._log = None
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        self._steps = None
+        lines, self._lines = self._lines, []
         if lines:
             with suppress(OSError, ValueError):  # nobody reads any more, or the stream was closed
                 structlog.get_config()["logger_factory"]().info("\n".join(lines))
@@ -108,12 +116,8 @@ class LogSink:
         self.settle()
 
 
-class _Gatherer:
-    """What structlog hands rendered lines to."""
-
-    def __init__(self, lines: deque[str]) -> None:
-        self._lines = lines
-
-    def info(self, line: str) -> None:
-        """Keep a line."""
-        self._lines.append(line)
+def _steps() -> Sequence[Processor]:
+    """Return what makes a line of level info; nothing is made of it where that is not wanted."""
+    enabled: bool = structlog.get_logger().is_enabled_for(logging.INFO)
+    steps: Sequence[Processor] = structlog.get_config()["processors"]
+    return steps if enabled else ()
