@@ -196,9 +196,7 @@ def test_a_string_that_holds_no_json_has_no_rows(text):
 
 def test_escapes_are_read_for_what_they_mean():
     row = json.dumps({"text": json.dumps({"city": "Cádiz 🌧", "path": "a/b"})})
-    assert readable(row).encode("utf-16", "surrogatepass").decode("utf-16") == (
-        '{"text": "{"city": "Cádiz 🌧", "path": "a/b"}"}'
-    )
+    assert readable(row) == '{"text": "{"city": "Cádiz 🌧", "path": "a/b"}"}'
     assert readable("plain") == "plain"
 
 

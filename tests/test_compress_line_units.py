@@ -193,7 +193,9 @@ RATE = 2
 
 
 # Says what it does.
-@cached
+@cached(
+    size=3,
+)
 def f(x):
     """One.
 
@@ -256,6 +258,11 @@ def test_line_numbers_are_seen_through():
         "  3\tdef f():\n  4\t    return 1\n  5",
         "  6\tdef g():\n  7\t    pass",
     ]
+
+
+def test_comments_without_end_are_read_once():
+    text = "# said\n" * 40_000 + "x = 1"
+    assert [len(parts) for parts in code_documents(text)] == [1]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ MINOR_SHARE = 0.1
 # A string that never ends runs to the end of the text: it is not tried again from each quote in it.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 _ESCAPE = re.compile(r'\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt])')
-_ANY_ESCAPE = re.compile(r'\\+(u[0-9a-fA-F]{4}|["/bfnrt])')  # within a string within a string, too
+_ANY_ESCAPE = re.compile(  # within a string within a string, too
+    r'\\+(?:u(d[89ab][0-9a-f]{2})\\+u(d[c-f][0-9a-f]{2})|u([0-9a-f]{4})|(["/bfnrt]))', re.IGNORECASE
+)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 Rows = tuple[Span, ...]
@@ -109,9 +111,12 @@ def readable(row: str) -> str:
 
 
 def _said(escape: re.Match[str]) -> str:
-    if escape[1][0] == "u":
-        return chr(int(escape[1].removeprefix("u"), base=16))
-    return escape[1] if escape[1] in '"/' else " "
+    high, low, other, sign = escape.groups()
+    if high:
+        return chr(0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00)
+    if other:
+        return chr(int(other, 16))
+    return sign if sign in '"/' else " "
 
 
 def _scan(text: str) -> tuple[list[tuple[Span, _Found | None]], Span]:

@@ -330,15 +330,18 @@ def _blocks(lines: Sequence[_Line], text: str) -> Iterator[list[_Line]]:
     quoted = _Quoted(text)
     block: list[_Line] = []
     deep = False  # the block has an indented line, and so ends with it
+    introduced = True  # comments and decorators alone: they go with what follows
     for line in lines:
         outer = line.indent <= margin and not quoted.inside
-        if block and outer and not _CLOSES.match(text, *line.code):
+        opens = outer and _CLOSES.match(text, *line.code) is None
+        if block and opens:
             touching = text.count("\n", block[-1].span.end, line.span.start) == 1
-            introduced = all(_INTRODUCES.match(text, *one.code) for one in block)
             plain = not deep and not _begins_deep(text, line)
             if not (introduced or (touching and plain)):
                 yield block
-                block, deep = [], False
+                block, deep, introduced = [], False, True
+        if opens:
+            introduced = introduced and _INTRODUCES.match(text, *line.code) is not None
         deep = deep or line.indent > margin
         block.append(line)
         quoted.read(line.code)
