@@ -44,7 +44,7 @@ async def joined():
     try:
         yield pipe, peer
     finally:
-        pipe.abort()
+        pipe.close()
         await peer.close()
         server.close()
         await server.wait_closed()
@@ -52,10 +52,12 @@ async def joined():
 
 async def test_what_is_written_arrives_and_what_comes_is_read():
     async with joined() as (pipe, peer):
-        await pipe.write(b"there")
+        pipe.put(b"there")
+        await pipe.drain()
         assert await peer.exactly(5) == b"there"
         await peer.send(b"back")
         assert await pipe.read() == b"back"
+        assert pipe.read_nowait() == b""
         assert not pipe.over
 
 
@@ -67,16 +69,22 @@ async def test_a_close_comes_after_what_was_written():
         assert await peer.rest() == data
 
 
-@pytest.mark.parametrize("ending", ["close", "abort"])
-async def test_after_its_end_nothing_is_written(ending):
+async def test_a_close_does_not_wait_for_ever():
+    async with joined() as (pipe, peer):
+        peer.paused.clear()
+        pipe.put(bytes(50_000_000))
+        pipe.close(linger_s=0.05)
+        assert await asyncio.wait_for(pipe.read(), PATIENCE_S) == b""
+
+
+async def test_after_its_end_nothing_is_written():
     async with joined() as (pipe, _):
-        getattr(pipe, ending)()
+        pipe.close()
         with pytest.raises(ConnectionError):
-            await pipe.write(b"late")
+            pipe.put(b"late")
         assert await asyncio.wait_for(pipe.read(), PATIENCE_S) == b""
         assert pipe.over
         pipe.close()
-        pipe.abort()
 
 
 async def test_the_peers_end_is_told_after_its_last_words():

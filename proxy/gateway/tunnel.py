@@ -6,8 +6,9 @@ included.  Frames are not read, so none can be altered: text, binary, pings, fra
 codes arrive as they left.  A slow reader at one end holds up the other: each chunk is awaited into
 one connection before the next is read from the other.
 
-An end that closes without the closing handshake is lost, and the other's connection is aborted: no
-client shall take it for a clean close.  When Laconic stops, both ends are told so (1001).
+An end that goes without the closing handshake is lost.  The other gets what was said until then and
+an end without a handshake too, which no client takes for a clean one (1006).  When Laconic stops,
+both ends are told so (1001).
 """
 
 from __future__ import annotations
@@ -40,15 +41,25 @@ class _Way:
 
     source: Pipe
     sink: Pipe
+    see: Callable[[bytes], None]
     frames: Frames = field(default_factory=Frames)
 
-    async def flow(self, see: Callable[[bytes], None]) -> None:
-        """Pass bytes, each chunk shown to ``see``, until the source ends or the sink is gone."""
+    async def flow(self) -> None:
+        """Pass bytes until the source ends or the sink is gone."""
         with suppress(ConnectionError):
             while chunk := await self.source.read():
-                see(chunk)
-                self.frames.feed(chunk)
-                await self.sink.write(chunk)
+                self._pass(chunk)
+                await self.sink.drain()
+
+    def rest(self) -> None:
+        """Pass what had come by the time the other way ended."""
+        with suppress(ConnectionError):
+            self._pass(self.source.read_nowait())
+
+    def _pass(self, chunk: bytes) -> None:
+        self.see(chunk)
+        self.frames.feed(chunk)
+        self.sink.put(chunk)
 
     def say_goodbye(self, mask: bytes = b"") -> None:
         """Tell the sink that we stop, where a frame may begin and no other goodbye was said."""
@@ -79,21 +90,21 @@ class Tunnels:
         exchange.status = answer.status
         await response.prepare(request)
         near = Pipe(request.protocol, request.protocol.set_parser)
-        out, back = _Way(near, far), _Way(far, near)
+        out, back = _Way(near, far, exchange.take), _Way(far, near, exchange.count)
         try:
-            await self._until_one_ends(exchange, out, back)
+            await self._until_one_ends(out, back)
         finally:
             # The caller's hang-up cancels us: it may be how a tunnel ends that was closed.
             exchange.gone = exchange.ended = self._ended(out, back)
-            for end in (near, far):
-                (end.close if exchange.ended is Ended.COMPLETE else end.abort)()
+            near.close()
+            far.close()
         return response
 
-    async def _until_one_ends(self, exchange: Exchange, out: _Way, back: _Way) -> None:
+    async def _until_one_ends(self, out: _Way, back: _Way) -> None:
         tasks = [
             asyncio.create_task(self._stopping.wait()),
-            asyncio.create_task(out.flow(exchange.take)),
-            asyncio.create_task(back.flow(exchange.count)),
+            asyncio.create_task(out.flow()),
+            asyncio.create_task(back.flow()),
         ]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -101,6 +112,8 @@ class Tunnels:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            out.rest()
+            back.rest()
         if self._stopping.is_set():
             out.say_goodbye(os.urandom(4))
             back.say_goodbye()

@@ -17,16 +17,19 @@ from aiohttp.http import StreamWriter
 BUFFER_BYTES: Final = 64 * 1024
 """What may wait to be read: twice as much pauses the peer."""
 
+LINGER_S: Final = 5.0
+"""How long what was written may take to leave, once the connection is to be closed."""
+
 
 class Pipe:
     """Either end of a tunnel."""
 
     def __init__(self, protocol: BaseProtocol, set_parser: Callable[[Any], None]) -> None:
         """Take a connection over; ``set_parser`` is its protocol's, which gives what came ahead."""
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._protocol = protocol
-        self._reader = StreamReader(protocol, BUFFER_BYTES, loop=loop)
-        self._writer = StreamWriter(protocol, loop)
+        self._reader = StreamReader(protocol, BUFFER_BYTES, loop=self._loop)
+        self._writer = StreamWriter(protocol, self._loop)
         set_parser(_Feed(self._reader))
 
     @property
@@ -38,9 +41,12 @@ class Pipe:
         """Return what has come, some of it at least; nothing at the end, whatever ended it."""
         return await self._reader.readany()
 
-    async def write(self, data: bytes) -> None:
-        """Send, and wait while the peer holds back.  Raises ConnectionError."""
-        self.put(data)
+    def read_nowait(self) -> bytes:
+        """Return what has come and was not read; nothing where nothing has."""
+        return self._reader.read_nowait()
+
+    async def drain(self) -> None:
+        """Wait while the peer holds back.  Raises ConnectionError."""
         await self._writer.drain()
 
     def put(self, data: bytes) -> None:
@@ -50,15 +56,14 @@ class Pipe:
             raise ConnectionResetError("the connection is closed")
         transport.write(data)
 
-    def close(self) -> None:
-        """Close the connection, once all that was written is sent."""
-        if self._protocol.transport is not None:
-            self._protocol.transport.close()
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        if self._protocol.transport is not None:
-            self._protocol.transport.abort()
+    def close(self, linger_s: float = LINGER_S) -> None:
+        """Close the connection once all that was written is sent, or after ``linger_s``."""
+        transport = self._protocol.transport
+        if transport is None:
+            return
+        transport.close()
+        if transport.get_write_buffer_size():
+            self._loop.call_later(linger_s, transport.abort)
 
 
 class _Feed:
