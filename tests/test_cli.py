@@ -168,6 +168,16 @@ def test_check_takes_single_files(laconic, tmp_path):
     assert laconic("check", tmp_path / "none.yaml").exit_code == 2
 
 
+def test_check_knows_the_keys_of_the_environment(laconic, monkeypatch, tmp_path):
+    (tmp_path / "routes.yaml").write_text("routes:\n  - {key: alcie, policy: off}\n")
+    monkeypatch.setenv("LACONIC_POLICIES", str(tmp_path))
+    monkeypatch.setenv("LACONIC_KEYS", f"alice=sha256:{'0' * 64}")
+    done = laconic("check")
+    assert done.exit_code == 2
+    assert "routes.yaml:2: routes[0].key: found 'alcie', wanted alice" in done.stderr
+    assert laconic("check", tmp_path).exit_code == 0  # files alone say nothing of keys
+
+
 def test_check_looks_at_the_environment_too(laconic, monkeypatch):
     monkeypatch.setenv("LACONIC_PORT", "abc")
     done = laconic("check")

@@ -161,9 +161,11 @@ async def test_without_keys_of_our_own_the_upstreams_key_is_for_everybody():
 async def test_our_key_never_reaches_an_upstream_as_its_credential():
     headers = [JSON, ("Authorization", f"Bearer {ALICE}")]
     async with upstream() as far, house(far, keys=KEYS) as home:
-        got = await call(home.port, "POST", CHAT, chat(), headers)
+        got = await call(home.port, "POST", CHAT, chat("keep xdrop"), headers)
         other = await call(home.port, "GET", "/v1/models", None, headers)
+        entry = await home.ledger.entry()
     assert (got.status, other.status, far.seen) == (401, 401, [])
+    assert (entry.key_name, entry.tokens_saved) == ("alice", None)  # what is not sent saves nothing
 
 
 ROUTES = PolicySet(

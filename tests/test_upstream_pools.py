@@ -36,12 +36,12 @@ async def ask(destination):
 # -- keys ------------------------------------------------------------------------------------------
 
 
-def test_a_key_comes_from_the_environment_or_a_file(tmp_path):
+async def test_a_key_comes_from_the_environment_or_a_file(tmp_path):
     (tmp_path / "key").write_text("sk-file\n")
     places = {"env:KEY": "sk-env", f"file:{tmp_path / 'key'}": "sk-file"}
     for place, expected in places.items():
-        opened = upstreams(key=place, environ={"KEY": " sk-env\n"})
-        assert opened._opened[opened._general].material.key == expected
+        async with upstreams(key=place, environ={"KEY": " sk-env\n"}) as opened:
+            assert opened.of(None).key == expected
 
 
 @pytest.mark.parametrize(

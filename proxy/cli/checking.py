@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from proxy.errors import PolicyError
@@ -15,17 +15,18 @@ def schema() -> str:
     return json.dumps(policy_json_schema(), indent=2)
 
 
-def check(places: Sequence[Path]) -> str:
+def check(places: Sequence[Path], keys: Collection[str] | None = None) -> str:
     """Return what is known of the policy files in ``places``, laid over the shipped ones.
 
-    Raises PolicyError listing every problem, each with the path as given.
+    ``keys`` are the names of the proxy keys, where they are known.  Raises PolicyError listing
+    every problem, each with the path as given.
     """
     where = dict(_files(places))
     files = {path.name: text for path, text in where.items()}
     if len(files) < len(where):
         raise PolicyError("found two files of one name, wanted one directory at a time")
     try:
-        policies = load_policies(layered(files))
+        policies = load_policies(layered(files), keys=keys)
     except PolicyError as error:
         paths = {path.name: str(path) for path in where}
         raise PolicyError("\n".join(_located(str(error).splitlines(), paths))) from error

@@ -143,8 +143,12 @@ def check(
     if schema:
         typer.echo(checking.schema())
         return
-    places = paths or [p for p in (_settings().policies,) if p is not None]
-    typer.echo(checking.check(places))
+    if paths:
+        typer.echo(checking.check(paths))
+        return
+    settings = _settings()
+    places = [] if settings.policies is None else [settings.policies]
+    typer.echo(checking.check(places, settings.keys))
 
 
 @app.command()

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -98,7 +98,7 @@ def _examined(
         yield _failed("settings", error, "put them right, and ask again: the rest hangs on them")
         yield clock(datetime.now(UTC), None)
         return
-    yield policies(settings.policies)
+    yield policies(settings.policies, settings.keys)
     yield from model(settings, measure_s)
     yield ledger(settings.ledger_path)
     yield memo(settings.memo_path, settings.memo_disk_bytes)
@@ -130,12 +130,12 @@ def packages(names: Sequence[str] = _PACKAGES) -> Finding:
     return Finding("packages", Verdict.OK, told)
 
 
-def policies(directory: Path | None) -> Finding:
+def policies(directory: Path | None, keys: Collection[str] = ()) -> Finding:
     """Read the policies, the shipped ones and those laid over them."""
     from proxy.cli import checking  # noqa: PLC0415 - what a check needs loads with it
 
     try:
-        told = checking.check([] if directory is None else [directory])
+        told = checking.check([] if directory is None else [directory], keys)
     except PolicyError as error:
         return _failed("policies", error, "laconic check names file, line and key")
     return Finding("policies", Verdict.OK, told.removeprefix("ok: policies "))

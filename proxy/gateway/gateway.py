@@ -96,16 +96,10 @@ class Gateway:
         if endpoint is None:
             match = policies.match(_query(request, exchange))
             way = self._way(request, exchange, policies, match.upstream)
-            as_it_came = way.headers(headers, body_changed=False)
-            if asks_for_websocket(request.method, headers):
-                upgrade = Outgoing(request.method, way.url, upgrading(headers, as_it_came))
-                return await self._tunnel(request, exchange, way, upgrade)
-            passing = _passing(request, exchange, as_it_came)
-            message = Outgoing(request.method, way.url, as_it_came, passing)
-            return await self._forward(request, exchange, way, message)
+            return await self._pass(request, exchange, way, headers)
         overrides = LaconicHeaders.read(headers)
         body = await _whole(request, exchange, self._limit_bytes)
-        prepared = exchange.prepared = await self._compression.prepare(
+        prepared = await self._compression.prepare(
             Incoming(
                 endpoint,
                 exchange.path,
@@ -118,6 +112,7 @@ class Gateway:
             policies,
         )
         way = self._way(request, exchange, policies, prepared.upstream)
+        exchange.prepared = prepared  # only now that it will be sent
         as_it_came = way.headers(headers, body_changed=False)
         original = Outgoing(request.method, way.url, as_it_came, body)
         if prepared.edited is None:
@@ -136,6 +131,18 @@ class Gateway:
         check_credential(exchange.guest, destination.key)
         url = upstream_url(destination.base, target_of(request))
         return Way(destination, url, exchange.hops)
+
+    async def _pass(
+        self, request: web.Request, exchange: Exchange, way: Way, headers: Headers
+    ) -> web.StreamResponse:
+        """Pass what has no text of which we know, as it comes."""
+        as_it_came = way.headers(headers, body_changed=False)
+        if asks_for_websocket(request.method, headers):
+            upgrade = Outgoing(request.method, way.url, upgrading(headers, as_it_came))
+            return await self._tunnel(request, exchange, way, upgrade)
+        passing = _passing(request, exchange, as_it_came)
+        message = Outgoing(request.method, way.url, as_it_came, passing)
+        return await self._forward(request, exchange, way, message)
 
     async def _forward(
         self, request: web.Request, exchange: Exchange, way: Way, message: Outgoing

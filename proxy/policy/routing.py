@@ -147,7 +147,9 @@ class PolicySet:
             if name not in taken
         )
         if "bypass" in taken:
-            return Selection(match.policy, match.route, True, notes, match.upstream)
+            return Selection(
+                match.policy, match.route, bypassed=True, notes=notes, upstream=match.upstream
+            )
         policy = self._named(taken["policy"]) if "policy" in taken else match.policy
         if "rate" in taken:
             policy = _at_rate(policy, taken["rate"])
