@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 import proxy
@@ -53,7 +54,8 @@ def laconic(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()
-    return lambda *arguments: runner.invoke(app, [str(argument) for argument in arguments])
+    yield lambda *arguments: runner.invoke(app, [str(argument) for argument in arguments])
+    structlog.reset_defaults()  # `serve` had logs written to a stream that is closed by now
 
 
 @pytest.fixture
