@@ -2,7 +2,7 @@ import json
 
 import pytest
 from driving import examples, segment
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.compress.protect import Protection, protected_spans
@@ -84,6 +84,7 @@ def test_every_character_is_in_the_head_a_unit_or_a_gap(text, kind, start):
 
 @examples(300)
 @given(texts, kinds)
+@example("`0```\nx = 1\n\n[1] y\n```\nThe river rose. ", Kind.TABLE)
 def test_units_begin_and_end_outside_of_protected_spans(text, kind):
     if kind is Kind.JSON:
         return  # its strings are the protected spans: see test_compress_json_units

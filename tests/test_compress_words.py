@@ -200,6 +200,12 @@ def test_whole_units_render_as_a_selection_of_units_does(pair, data):
         assert whole(word_spans(wording, kept)[index]) == whole(spans)
 
 
+def test_numbers_of_an_array_do_not_read_as_one():
+    text = "[1, 20, 300]"
+    wording = read_wording(read_material(turn(text, Kind.JSON), policy(), ENCODING), ENCODING)
+    assert "".join(span.of(text) for span in word_spans(wording, [0, 2])[0]) == "[1, 300]"
+
+
 def whole(spans):
     """The characters that some spans cover, however they are cut."""
     return [i for start, end in spans for i in range(start, end)]

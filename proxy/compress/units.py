@@ -68,7 +68,6 @@ _TITLE_LABEL = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_OF_LABEL = re.compile(rf"(?:\*\*)?(?:{_LABEL_WORD}[ \t]*)?({_LABEL_NUMBER})", re.IGNORECASE)
-_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _BLANK = re.compile(r"\n[ \t\r]*\n\s*")
 _LINE = re.compile(r"[^\n]*\n?")
 _SENTENCE_END = re.compile(
@@ -252,7 +251,7 @@ def _unfenced(text: str, parts: Parts) -> Parts:
     """Join the lines of a fence, in which nothing is cut."""
     if "```" not in text:
         return parts
-    protection = Protection(Span(*fence.span()) for fence in _FENCE.finditer(text))
+    protection = Protection(protected_spans(text))
     joined: Parts = []
     for part in parts:
         if joined and (protection.cuts(part.span.start) or protection.cuts(joined[-1].span.end)):

@@ -415,7 +415,8 @@ def _read_as_one(wording: Wording, before: int, word: int) -> bool:
     numbers = _ENDS_A_NUMBER.search(wording.text(before)) and _GROUP_AFTER.match(wording.text(word))
     if not numbers:
         return False
-    return "\n" not in _gap(wording, range(before, word)).of(wording.leaf(before))
+    gap = _gap(wording, range(before, word)).of(wording.leaf(before))
+    return "\n" not in gap and not gap.strip()
 
 
 def _gap(wording: Wording, passed: Sequence[int]) -> Span:
