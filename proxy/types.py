@@ -42,12 +42,20 @@ class Mode(StrEnum):
     AUDIT = "audit"
 
 
+class Arm(StrEnum):
+    """Which side of a comparison a conversation is on, where a policy holds some out."""
+
+    COMPRESSED = "compressed"
+    HELD_OUT = "held-out"
+
+
 class Reason(StrEnum):
     """Why a request, or a turn of it, passed through or ended otherwise than planned."""
 
     OFF = "off"  # the policy's mode
     AUDIT = "audit"  # measured, but the original was forwarded
     BYPASSED = "bypassed"  # x-laconic-bypass
+    HELD_OUT = "held-out"  # the policy leaves this conversation alone, to compare with
     UNPARSED = "unparsed"  # the body is not a request that we understand
     DUPLICATE_KEY = "duplicate-key"  # a key on the path we would edit occurs twice
     NO_CONTEXT = "no-context"  # nothing in it is tagged context
@@ -131,7 +139,8 @@ class Request:
     """A request with text: the caller's bytes, and what was understood of them.
 
     ``wants_json`` says that the answer's text is to be JSON (``response_format``, ``text.format``);
-    ``separate`` that each message is a prompt of its own, answered as if it had come alone.
+    ``separate`` that each message is a prompt of its own, answered as if it had come alone;
+    ``continues`` that what went before lies with the provider (``previous_response_id``).
     """
 
     raw: bytes = field(repr=False)
@@ -140,6 +149,7 @@ class Request:
     messages: tuple[Message, ...]
     wants_json: bool = False
     separate: bool = False
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +277,8 @@ class Outcome:
     first_saved: int = 0  # saved in the newest turn: tokens that never reach the upstream at all
     repeat_saved: int = 0  # saved again in earlier turns: priced at the provider's cache rate
     recalled_tokens: int = 0  # brought back into the newest turn by recall
-    cache_breaks: int = 0  # earlier turns that this request's newest turn restored (law 12)
+    cache_breaks: int = 0  # whether the newest turn restored earlier ones, at a cache's expense
+    busted_tokens: int = 0  # tokens that follow the first of them: a cache held them, shorter
     turn_reasons: Mapping[int, Reason] = field(default_factory=dict)
     scored_tokens: int = 0  # tokens the model read for this request (memo hits cost none)
     compress_ms: float = 0.0

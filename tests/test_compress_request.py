@@ -236,9 +236,32 @@ def test_a_whole_text_ask_about_earlier_text_restores_it_once_and_for_good():
     assert second.sent == second.request.raw
     assert second.reasons == {0: Reason.RESTORED, 1: Reason.WHOLE_TEXT}
     assert second.outcome.cache_breaks == 1
+    assert second.outcome.busted_tokens == first.outcome.tokens_before + ENCODING.count("Holm.")
     third = run(*history, TRANSLATE, assistant("Der Leuchtturm ..."), BREAD)
     assert third.sent == third.request.raw
-    assert third.outcome.cache_breaks == 0
+    assert (third.outcome.cache_breaks, third.outcome.busted_tokens) == (0, 0)
+
+
+def test_turns_are_told_by_what_was_sent_whatever_the_policy():
+    messages = [LIGHTHOUSE, assistant("Holm."), BREAD]
+    some, less = (
+        Run(messages, policy(components={"context": {"rate": rate}})) for rate in (0.6, 0.3)
+    )
+    told = [[(turn.text, turn.closing) for turn in run.compressed.turns] for run in (some, less)]
+    assert told[0] == told[1]
+    assert [turn.edits for turn in some.compressed.turns] != [
+        turn.edits for turn in less.compressed.turns
+    ]
+
+
+def test_the_turns_tokens_come_to_the_requests():
+    run = Run([LIGHTHOUSE, assistant("Holm."), BREAD])
+    turns = run.compressed.turns
+    assert [turn.closing_tokens for turn in turns] == [ENCODING.count("Holm."), 0]
+    said = sum(turn.closing_tokens for turn in turns)
+    assert sum(turn.tokens.before for turn in turns) + said == run.outcome.tokens_before
+    assert sum(turn.tokens.after for turn in turns) + said == run.outcome.tokens_after
+    assert turns[-1].tokens.saved == run.outcome.first_saved
 
 
 def test_the_instructions_in_force_are_asked_about_too():

@@ -27,9 +27,12 @@ from servers import (
 
 from proxy.compress.ports import ScoreRequest, Scores
 from proxy.errors import DeadlineExceeded, Overloaded, PolicyError, ScorerFailed
+from proxy.gateway.conversation import arm_of
 from proxy.ledger import Ended
 from proxy.policy import Allow, Policy
-from proxy.types import Mode, Reason
+from proxy.tokens import encoding_for
+from proxy.types import Arm, Mode, Reason
+from proxy.wire import endpoint_for
 
 ASKED = "keep xdrop this"
 SOON_S = 0.5  # within which a hang-up must reach the upstream
@@ -109,6 +112,52 @@ async def test_off_says_so_and_counts_nothing():
     assert (told(got)["x-laconic-policy"], told(got)["x-laconic-reason"]) == ("off", "off")
     assert entry.tokens_before is None
     assert "x-laconic-tokens-before" not in told(got)
+
+
+async def test_a_held_out_conversation_goes_as_it_came_at_every_turn():
+    compared = policies(holdout=0.5)
+    later = [{"role": "assistant", "content": "ok"}, {"role": "user", "content": "more xdrop"}]
+    async with upstream() as far, house(far, policy_set=compared) as home:
+        for number in range(8):
+            first = json.loads(chat(f"keep xdrop {number}"))
+            for more in ([], later):
+                messages = [*first["messages"], *more]
+                await ask(home, json.dumps({**first, "messages": messages}).encode())
+        entries = [await home.ledger.entry(n) for n in range(1, 17)]
+    arms = [entry.arm for entry in entries]
+    assert arms[::2] == arms[1::2]
+    assert set(arms) == {Arm.COMPRESSED, Arm.HELD_OUT}
+    for seen, entry in zip(far.seen, entries, strict=True):
+        assert (entry.reason is Reason.HELD_OUT) == (entry.arm is Arm.HELD_OUT)
+        assert (b"xdrop" in seen.body) == (entry.arm is Arm.HELD_OUT)
+        assert entry.tokens_before is not None
+        assert (entry.tokens_saved == 0) == (entry.arm is Arm.HELD_OUT)
+    assert len({entry.conversation for entry in entries}) == 8
+
+
+async def test_what_is_held_out_is_counted_as_a_whole():
+    text = next(text for n in range(99) if _is_held_out(text := f"keep xdrop {n}"))
+    async with upstream() as far, house(far, policy_set=policies(holdout=0.5)) as home:
+        got = await ask(home, chat(text))
+        entry = await home.ledger.entry()
+    tokens = encoding_for("gpt-4o").count(text)
+    assert (entry.tokens_before, entry.tokens_after, entry.encoding) == (
+        tokens,
+        tokens,
+        "o200k_base",
+    )
+    assert (got.get("x-laconic-reason"), got.get("x-laconic-tokens-before")) == ("held-out", None)
+
+
+def _is_held_out(text):
+    return arm_of(endpoint_for(chat(text)).parse(chat(text)), 0.5) is Arm.HELD_OUT
+
+
+async def test_the_host_that_a_request_went_to_is_in_the_ledger():
+    async with upstream() as far, house(far) as home:
+        await ask(home)
+        entry = await home.ledger.entry()
+    assert entry.upstream_host == "127.0.0.1"
 
 
 async def test_the_caller_may_bypass():

@@ -80,6 +80,7 @@ def test_a_fingerprint_tells_choices_not_names():
     twin = Policy(
         name="b",
         description="The same under another name.",
+        holdout=0.05,
         recover=True,
         allow=Allow(rate=False),
         components={"context": {"rate": 0.5}, "question": {}},
@@ -138,9 +139,16 @@ def test_the_list_of_choices_above_is_complete():
     assert {key for change in choices for key in change} == set(Policy.model_fields) - {
         "name",
         "description",
+        "holdout",
         "recover",
         "allow",
     }
+
+
+@pytest.mark.parametrize("mode", [Mode.OFF, Mode.AUDIT])
+def test_nobody_is_held_out_where_nobody_is_compressed(mode):
+    with pytest.raises(ValidationError, match=f"found holdout under mode {mode}, wanted mode on"):
+        Policy(name="x", mode=mode, holdout=0.05)
 
 
 def test_a_fingerprint_is_the_same_in_every_process():

@@ -67,6 +67,7 @@ def test_a_whole_request_is_understood():
             Message(9, "developer", (leaf(raw, 9, 0, "Be kind."),)),
         ),
         wants_json=True,
+        continues=True,
     )
 
 

@@ -158,7 +158,9 @@ def _remarks(total: Row) -> list[str]:
             f"~ {total.estimated:,} exchanges were counted in an encoding that is a guess."
         )
     if total.cache_breaks:
-        remarks.append(f"{total.cache_breaks:,} earlier turns were restored at a cache's expense.")
+        remarks.append(
+            f"{total.cache_breaks:,} requests restored earlier turns at a cache's expense."
+        )
     if total.resent:
         remarks.append(f"{total.resent:,} edited requests were refused and sent again verbatim.")
     if total.incomplete:

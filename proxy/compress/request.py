@@ -7,16 +7,16 @@ verbatim because a deadline was missed stays so (law 8).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 from proxy.compress.guarded import Past, Scene
 from proxy.compress.layout import LONG_TOKEN, token_counts
 from proxy.compress.methods import METHODS
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
-from proxy.compress.result import Compressed, TurnResult, verbatim
+from proxy.compress.result import Compressed, SentTurn, TurnResult, verbatim
 from proxy.compress.units import Cuts
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
 from proxy.policy.schema import Policy
@@ -52,29 +52,38 @@ def compress(
     results: list[TurnResult] = []
     past = Past()
     keys: list[bytes] = []
-    breaks = scored = 0
+    texts: list[_Texts] = []
+    breaks = _Breaks()
+    scored = 0
     key = _opening(policy, encoding, revision)
     protected = _protected_turns(turns, policy)
     for turn in turns:
-        key = _turn_key(key, turn)
+        own = _digest(_own_words(turn))
+        key = _linked(key, own)
         keys.append(key)
         if turn.index < protected:
             result = verbatim(token_counts(turn, encoding), Reason.BREAKPOINT)
-            key = _chained(key, "breakpoint")  # recall finds nothing missing in such a turn
+            key = _linked(key, b"breakpoint")  # recall finds nothing missing in such a turn
         else:
             scene = Scene(turn, past, policy, encoding, cuts=cuts)
             result, tokens = yield from _remembered(scene, key, memory)
             scored += tokens
         if result.restores:
+            if turn is turns[-1]:  # later requests find the cache as this one left it
+                breaks = _Breaks.of(results)
             results = [_restored(earlier) for earlier in results]
             past = Past(before=past.before, sent=past.before)
-            breaks = int(turn is turns[-1])  # later requests find the cache as this one left it
         results.append(result)
-        key, closing = _closing(key, turn, encoding, memory)
-        if closing is not None:
+        said = _closing_texts(turn)
+        texts.append(_Texts(own, _digest(said) if said else b""))
+        if said:
+            key = _linked(key, texts[-1].closing)
+            closing = _closing(said, key, encoding, memory)
+            texts[-1] = replace(texts[-1], closing_tokens=closing.after)
             results[-1] = _with_history(result, closing)
         past = past.then(turn.index, results[-1])
-    return _compressed(results, keys, policy, encoding, breaks=breaks, scored=scored)
+    compressed = _compressed(results, keys, policy, encoding, breaks=breaks, scored=scored)
+    return replace(compressed, turns=tuple(map(_sent, results, texts)))
 
 
 def too_short(texts: Sequence[str], policy: Policy, encoding: Encoding) -> Outcome | None:
@@ -148,20 +157,24 @@ def keep_verbatim(compressed: Compressed, turns: Sequence[Turn], memory: Memory)
 
 
 def _opening(policy: Policy, encoding: Encoding, revision: str) -> bytes:
-    return _chained(b"", policy.fingerprint, encoding.name, revision)
+    return _digest([policy.fingerprint, encoding.name, revision])
 
 
-def _turn_key(key: bytes, turn: Turn) -> bytes:
-    """Extend the chain by what a turn's form depends on: not its closing assistant message."""
+def _own_words(turn: Turn) -> list[str]:
+    """Return what a turn's form depends on: not its closing assistant message."""
     closing = {m.index for m in turn.messages if m.role == "assistant"}
     roles = [m.role for m in turn.messages if m.index not in closing]
     own = [s for s in turn.segments if s.address.message not in closing]
     texts = [f"{s.address}:{s.component}:{s.kind}:{s.text}" for s in own]
-    return _chained(key, *roles, *texts, str(turn.question), str(turn.own_question), *turn.hints)
+    return [*roles, *texts, str(turn.question), str(turn.own_question), *turn.hints]
 
 
-def _chained(key: bytes, *words: str) -> bytes:
-    digest = blake2b(key, digest_size=32)
+def _closing_texts(turn: Turn) -> list[str]:
+    return [leaf.text for m in turn.messages if m.role == "assistant" for leaf in m.leaves]
+
+
+def _digest(words: Iterable[str]) -> bytes:
+    digest = blake2b(digest_size=32)
     for word in words:
         raw = word.encode("utf-8", errors="surrogatepass")
         digest.update(len(raw).to_bytes(8, "little"))
@@ -169,21 +182,20 @@ def _chained(key: bytes, *words: str) -> bytes:
     return digest.digest()
 
 
-def _closing(
-    key: bytes, turn: Turn, encoding: Encoding, memory: Memory
-) -> tuple[bytes, TurnResult | None]:
-    """Extend the chain by the turn's assistant messages, and count them: they stay whole."""
-    texts = [leaf.text for m in turn.messages if m.role == "assistant" for leaf in m.leaves]
-    if not texts:
-        return key, None
-    key = _chained(key, "assistant", *texts)
+def _linked(key: bytes, digest: bytes) -> bytes:
+    """Extend the chain by one more link."""
+    return blake2b(key + digest, digest_size=32).digest()
+
+
+def _closing(texts: Sequence[str], key: bytes, encoding: Encoding, memory: Memory) -> TurnResult:
+    """Count a turn's assistant messages: they stay whole."""
     known = memory.get(key)
     if known is None:
         before = dict.fromkeys(Component, 0)
         before[Component.CONTEXT] = sum(encoding.count(text) for text in texts)
         known = verbatim(before, None)
         memory.put(key, known)
-    return key, known
+    return known
 
 
 def _with_history(result: TurnResult, closing: TurnResult) -> TurnResult:
@@ -203,13 +215,42 @@ def _protected_turns(turns: Sequence[Turn], policy: Policy) -> int:
 # -- the outcome --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """A turn's texts by their digests, and the tokens of those that close it."""
+
+    own: bytes = field(repr=False)
+    closing: bytes = field(repr=False)
+    closing_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Breaks:
+    """What restoring earlier turns costs a cache: it holds nothing of what follows the first."""
+
+    requests: int = 0
+    tokens: int = 0
+
+    @classmethod
+    def of(cls, results: Sequence[TurnResult]) -> Self:
+        """Tell what restoring these turns breaks."""
+        edited = (number for number, result in enumerate(results) if result.edits)
+        return cls(1, sum(result.before for result in results[next(edited, len(results)) :]))
+
+
+def _sent(result: TurnResult, texts: _Texts) -> SentTurn:
+    closing = texts.closing_tokens
+    tokens = Count(result.before - closing, result.after - closing)
+    return SentTurn(texts.own, texts.closing, result.edits, tokens, closing)
+
+
 def _compressed(
     results: Sequence[TurnResult],
     keys: Sequence[bytes],
     policy: Policy,
     encoding: Encoding,
     *,
-    breaks: int,
+    breaks: _Breaks,
     scored: int,
 ) -> Compressed:
     edits: tuple[LeafEdit, ...] = tuple(edit for result in results for edit in result.edits)
@@ -232,7 +273,8 @@ def _compressed(
         first_saved=newest.before - newest.after if newest else 0,
         repeat_saved=sum(result.before - result.after for result in results[:-1]),
         recalled_tokens=newest.recalled_tokens if newest else 0,
-        cache_breaks=breaks,
+        cache_breaks=breaks.requests,
+        busted_tokens=breaks.tokens,
         turn_reasons={t: r.reason for t, r in enumerate(results) if r.reason is not None},
         scored_tokens=scored,
     )

@@ -54,12 +54,29 @@ class TurnResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SentTurn:
+    """One turn as it is sent: what a provider's cache goes by.
+
+    ``text`` is the digest of what the caller sent, whatever the policy, and ``closing`` that of the
+    assistant messages after it, empty where there are none yet.  ``tokens`` are those of the turn
+    without and with its ``edits``; ``closing_tokens`` are never edited.
+    """
+
+    text: bytes = field(repr=False)
+    closing: bytes = field(repr=False)
+    edits: tuple[LeafEdit, ...]
+    tokens: Count
+    closing_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Compressed:
-    """A request's edits, its outcome, and its turns' memo keys (oldest first)."""
+    """A request's edits, its outcome, its turns' memo keys and its turns (oldest first)."""
 
     edits: tuple[LeafEdit, ...]
     outcome: Outcome
     turn_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    turns: tuple[SentTurn, ...] = field(default=(), repr=False)
 
 
 def verbatim(before: Mapping[Component, int], reason: Reason | None) -> TurnResult:

@@ -28,10 +28,11 @@ from proxy.errors import (
     ScorerFailed,
 )
 from proxy.gateway.breaker import Admission, Breaker
+from proxy.gateway.conversation import arm_of
 from proxy.gateway.drive import Drive, Fault, Steps
 from proxy.gateway.ports import Engine, Method
 from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection
-from proxy.types import Mode, Outcome, Reason, Request
+from proxy.types import Arm, Mode, Outcome, Reason, Request
 from proxy.wire import (
     Endpoint,
     Glimpse,
@@ -80,6 +81,7 @@ class Prepared:
     compressed: Compressed | None = None
     source: Alignment | None = field(default=None, repr=False)
     admission: Admission = Admission.EDIT
+    arm: Arm | None = None
     queue_ms: float = 0.0
     model_ms: float = 0.0
 
@@ -135,9 +137,18 @@ class Compression:
         if isinstance(parsed, Unparsed):
             reason = reason or parsed.reason
         elif reason is None:
-            prepared = await self._admitted(parsed, selection, started_s)
+            prepared = await self._compared(parsed, selection, started_s)
             return await self._with_source(prepared, incoming.endpoint)
         return _untouched(selection, started_s, parsed, reason)
+
+    async def _compared(self, request: Request, selection: Selection, started_s: float) -> Prepared:
+        """Compress, unless the policy leaves this conversation alone, to compare with."""
+        arm = arm_of(request, selection.policy.holdout)
+        if arm is Arm.HELD_OUT:
+            prepared = _untouched(selection, started_s, request, Reason.HELD_OUT)
+        else:
+            prepared = await self._admitted(request, selection, started_s)
+        return prepared if arm is None else replace(prepared, arm=arm)
 
     async def _admitted(self, request: Request, selection: Selection, started_s: float) -> Prepared:
         """Compress, unless the upstream refuses what is edited on this route."""

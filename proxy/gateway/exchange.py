@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from proxy.compress.recovery import Alignment
+from proxy.compress.result import SentTurn
+from proxy.errors import CompressionError
 from proxy.gateway.access import Guest
 from proxy.gateway.compression import Prepared
+from proxy.gateway.conversation import name_of
+from proxy.gateway.history import History
 from proxy.gateway.recovery import Recovery
 from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields
 from proxy.policy import api_key_of
-from proxy.types import Count, Outcome, Reason
+from proxy.tokens import encoding_for
+from proxy.types import Count, Outcome, Reason, Request
 from proxy.upstream import Answer, Headers
 from proxy.wire import Endpoint, UsageObserver, value_of
 
@@ -53,6 +59,7 @@ class Exchange:
     endpoint: Endpoint | None = None
     guest: Guest = field(default_factory=Guest)
     upstream: str | None = None
+    host: str | None = None
     hops: str | None = None
     prepared: Prepared | None = None
     observer: UsageObserver | None = None
@@ -132,6 +139,7 @@ class Exchange:
                 repeat_saved=0,
                 recalled_tokens=0,
                 cache_breaks=0,
+                busted_tokens=0,
             ),
         )
 
@@ -148,8 +156,11 @@ class Exchange:
         """Note that the exchange is over; nothing is added from here on."""
         self.duration_ms = elapsed_ms(self.started_s)
 
-    def entry(self) -> LedgerEntry:
-        """Make the ledger entry, once it is over; reads the answer's usage, so in any thread."""
+    def entry(self, history: History) -> LedgerEntry:
+        """Make the ledger entry, once it is over; reads the answer's usage, so in a thread.
+
+        ``history`` tells what was sent before, and is told of this exchange.
+        """
         if self.observer is not None:
             self.observer.close()
         return LedgerEntry.made_of(
@@ -169,10 +180,48 @@ class Exchange:
                 "api_key_hash": hash_api_key(self.api_key),
                 "key_name": self.guest.key,
                 "upstream": self.upstream,
+                "upstream_host": self.host,
                 **_of_compression(self.prepared),
                 **_of_usage(self.observer),
+                **self._of_conversation(history),
             }
         )
+
+    def _of_conversation(self, history: History) -> dict[str, Any]:
+        """Return what takes the request and those before it: nothing waits for this."""
+        prepared = self.prepared
+        if prepared is None or prepared.request is None:
+            return {}
+        found: dict[str, Any] = {
+            "arm": prepared.arm,
+            "conversation": name_of(prepared.request, self.api_key),
+        }
+        if prepared.outcome.reason is Reason.HELD_OUT:
+            found |= _counted(prepared.request)
+        if prepared.compressed is not None and prepared.compressed.turns and self._taken:
+            found |= self._of_history(history, prepared, prepared.compressed.turns)
+        return found
+
+    def _of_history(
+        self, history: History, prepared: Prepared, turns: Sequence[SentTurn]
+    ) -> dict[str, Any]:
+        outcome = prepared.outcome
+        edited = prepared.edited is not None and not self.resent
+        scope = f"{self.upstream} {prepared.model} {self.api_key}"
+        seen = history.note(scope, turns, edited=edited)
+        found: dict[str, Any] = {
+            "unchanged_tokens": seen.unchanged,
+            "busted_tokens": max(seen.busted, outcome.busted_tokens if edited else 0),
+        }
+        if seen.again:  # even the newest turn: what is left out of it was counted before
+            found["first_saved"] = 0
+            found["repeat_saved"] = outcome.first_saved + outcome.repeat_saved
+        return found
+
+    @property
+    def _taken(self) -> bool:
+        """Whether the upstream answered, and not with an error."""
+        return self.status is not None and self.status < HTTPStatus.BAD_REQUEST
 
 
 async def seen(chunks: AsyncIterator[bytes], see: Callable[[bytes], None]) -> AsyncIterator[bytes]:
@@ -209,6 +258,24 @@ def _of_compression(prepared: Prepared | None) -> dict[str, Any]:
         "stream": prepared.stream,
         "queue_ms": prepared.queue_ms,
         "model_ms": prepared.model_ms,
+    }
+
+
+def _counted(request: Request) -> dict[str, Any]:
+    """Count the tokens of a request that went as it came, as a whole; nothing where that fails."""
+    encoding = encoding_for(request.model)
+    texts = (leaf.text for message in request.messages for leaf in message.leaves)
+    try:
+        tokens = sum(map(encoding.count, texts))
+    except CompressionError:
+        return {}
+    return {
+        "tokens_before": tokens,
+        "tokens_after": tokens,
+        "tokens_saved": 0,
+        "rate": 1.0 if tokens else None,
+        "encoding": encoding.name,
+        "estimated": encoding.estimated,
     }
 
 

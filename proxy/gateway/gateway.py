@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -26,6 +27,7 @@ from proxy.errors import (
 from proxy.gateway.access import Access, check_credential
 from proxy.gateway.compression import Compression, Incoming
 from proxy.gateway.exchange import Exchange, seen, target_of
+from proxy.gateway.history import History
 from proxy.gateway.loops import Look, LoopGuard
 from proxy.gateway.recovery import Recovery
 from proxy.gateway.relay import Relayed, abort, own_error, refuses, relay
@@ -66,6 +68,7 @@ class Gateway:
         self._limit_bytes = limit_bytes
         self._tunnels = Tunnels()
         self._loops = LoopGuard()
+        self._history = History()
         self._log = structlog.get_logger("laconic")
 
     def stop(self) -> None:
@@ -85,7 +88,7 @@ class Gateway:
             return await self._apologise(request, exchange, error)
         finally:
             exchange.close()
-            self._clerk.write(exchange.entry)
+            self._clerk.write(partial(exchange.entry, self._history))
 
     async def _serve(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         """Take a request with text in, compress it, send it on; all else passes as it comes."""
@@ -128,6 +131,7 @@ class Gateway:
         exchange.upstream = upstream
         spec = None if upstream is None else policies.upstreams[upstream]
         destination = self._upstreams.of(spec)
+        exchange.host = destination.host
         check_credential(exchange.guest, destination.key)
         url = upstream_url(destination.base, target_of(request))
         return Way(destination, url, exchange.hops)

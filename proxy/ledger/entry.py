@@ -14,7 +14,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Annotated, Any, Self, get_args, get_type_hints
 
-from proxy.types import Component, Count, Mode, Outcome, Reason
+from proxy.types import Arm, Component, Count, Mode, Outcome, Reason
 
 _HASH_LENGTH = 12
 _LONGEST_TEXT = 200
@@ -80,7 +80,16 @@ class LedgerEntry:
     ] = 0
     recalled_tokens: Annotated[int, "Tokens of earlier turns that recall brought back."] = 0
     cache_breaks: Annotated[
-        int, "Earlier turns that this request restored, at a cache's expense."
+        int, "1 where this request restored earlier turns, at a cache's expense."
+    ] = 0
+    unchanged_tokens: Annotated[
+        int | None,
+        "Of the tokens sent, those that opened an earlier request in the same form: what the "
+        "provider's cache may hold; null where that is not known.",
+    ] = None
+    busted_tokens: Annotated[
+        int,
+        "Tokens that opened an earlier request in another form: the provider's cache misses them.",
     ] = 0
     prompt_tokens: Annotated[int | None, "Prompt tokens as the upstream counted them."] = None
     completion_tokens: Annotated[int | None, "Completion tokens as the upstream counted them."] = (
@@ -115,6 +124,17 @@ class LedgerEntry:
     )
     upstream: Annotated[
         str | None, "The upstream of `routes.yaml`; null for that of the settings."
+    ] = None
+    upstream_host: Annotated[
+        str | None, "The host that the request went to: whose prices hold."
+    ] = None
+    conversation: Annotated[
+        str | None,
+        "Sixteen hex digits that the requests of one conversation share: a digest of its start "
+        "under the caller's key; null where the start was not read.",
+    ] = None
+    arm: Annotated[
+        Arm | None, "Where the policy holds some out: whether it was compressed or held-out."
     ] = None
 
     @classmethod
@@ -213,6 +233,7 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
         "repeat_saved": outcome.repeat_saved,
         "recalled_tokens": outcome.recalled_tokens,
         "cache_breaks": outcome.cache_breaks,
+        "busted_tokens": outcome.busted_tokens,
         "scored_tokens": outcome.scored_tokens,
         "compress_ms": outcome.compress_ms,
     }

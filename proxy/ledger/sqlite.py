@@ -78,6 +78,13 @@ MIGRATIONS: Final = (
     ALTER TABLE exchanges ADD COLUMN key_name TEXT;
     ALTER TABLE exchanges ADD COLUMN upstream TEXT
     """,
+    """
+    ALTER TABLE exchanges ADD COLUMN unchanged_tokens INTEGER;
+    ALTER TABLE exchanges ADD COLUMN busted_tokens INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE exchanges ADD COLUMN upstream_host TEXT;
+    ALTER TABLE exchanges ADD COLUMN conversation TEXT;
+    ALTER TABLE exchanges ADD COLUMN arm TEXT
+    """,
 )
 """Each brings the database from one version to the next; written once, never edited."""
 

@@ -335,6 +335,8 @@ Method: TypeAlias = Annotated[
     Field(discriminator="name"),
 ]
 
+_NOT_OF_THE_FORM = {"name", "description", "holdout", "recover", "allow"}
+
 METHOD_NAMES = (
     "cascade",
     "llmlingua",
@@ -355,6 +357,8 @@ class Policy(_Strict):
     """Who it is for and what it risks."""
     mode: Mode = Mode.ON
     """``on`` compresses; ``off`` forwards untouched; ``audit`` measures and forwards untouched."""
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """A share of the conversations that is left alone, to compare with: [ledger.md](ledger.md)."""
     method: Annotated[Method, Field(json_schema_extra={"$comment": _METHOD_WANTED})] = Cascade()
     """How to compress; each method and its parameters are in [methods.md](methods.md)."""
     components: Components = Components()
@@ -401,6 +405,13 @@ class Policy(_Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _held_out_of_something(self) -> Self:
+        """Refuse a comparison in which nothing is compressed."""
+        if self.holdout and self.mode is not Mode.ON:
+            raise ValueError(f"found holdout under mode {self.mode}, wanted mode on")
+        return self
+
     @field_serializer("protect_kinds")
     def _sorted_kinds(self, kinds: frozenset[Kind]) -> list[Kind]:
         return sorted(kinds)  # set order differs from process to process
@@ -414,11 +425,11 @@ class Policy(_Strict):
     def fingerprint(self) -> str:
         """Sixteen hex digits that name the choices: same choices, same digits, in any process.
 
-        The name, the description, what callers are allowed to ask for and what is done to answers
-        do not take part: they do not change the compressed form, nor does naming the default
-        method, or the default for tool results.  Meant for memo keys.
+        The name, the description, who is held out, what callers are allowed to ask for and what is
+        done to answers do not take part: they do not change the compressed form, nor does naming
+        the default method, or the default for tool results.  Meant for memo keys.
         """
-        choices = self.model_dump(mode="json", exclude={"name", "description", "recover", "allow"})
+        choices = self.model_dump(mode="json", exclude=_NOT_OF_THE_FORM)
         if self.method == Cascade():
             del choices["method"]
         if self.tool_results == ToolResults():

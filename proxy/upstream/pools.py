@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from proxy.errors import PolicyError
 from proxy.policy import Tls, UpstreamSpec
@@ -27,6 +28,11 @@ class Destination:
     base: str
     key: str | None = field(repr=False)
     pool: Upstream
+
+    @property
+    def host(self) -> str | None:
+        """The host of its address, without a port."""
+        return urlsplit(self.base).hostname
 
 
 @dataclass(frozen=True, slots=True)

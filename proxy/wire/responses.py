@@ -35,6 +35,7 @@ _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 
 _ANSWERS: Final = ("_output", "_response")  # how the types of the caller's other items end
 _ON_THE_PATH: Final = ("type", "role", "content", "output", "call_id")
+_ELSEWHERE: Final = frozenset({"previous_response_id", "conversation"})
 _STRINGS: Final = frozenset({"type", "role", "call_id", "name", *_CALLS.values()})
 
 
@@ -79,7 +80,7 @@ class _ResponsesReader(Reader):
 
     def request(self) -> Request:
         model: str | None = None
-        stream = wants_json = False
+        stream = wants_json = continues = False
         instructions: tuple[Message, ...] = ()
         messages: tuple[Message, ...] = ()
         for key in self.body("instructions", "input"):
@@ -89,11 +90,15 @@ class _ResponsesReader(Reader):
                 stream = self.boolean("stream")
             elif key == "text":
                 wants_json = self._wants_json()
+            elif key in _ELSEWHERE:
+                continues = continues or self.given()
             elif key == "instructions":
                 instructions = self._instructions()
             elif key == "input":
                 messages = self._input()
-        return Request(self.raw, model, stream, instructions + messages, wants_json)
+        return Request(
+            self.raw, model, stream, instructions + messages, wants_json, continues=continues
+        )
 
     def _wants_json(self) -> bool:
         wanted = False
