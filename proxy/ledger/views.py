@@ -1,0 +1,195 @@
+"""Reading the ledger for people who look at it: a series over time, the latest, one exchange.
+
+Every question is bounded: by a stretch of time that the index on ``started_at`` finds, or by a
+number of rows.  Times are ISO 8601 in UTC, as they are written, and compare as text.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from proxy.errors import PolicyError
+from proxy.ledger.entry import component_fields
+from proxy.types import Component, Count
+
+
+class Step(Enum):
+    """What a series has one point per: how much of ``started_at`` its exchanges share."""
+
+    MINUTE = 16
+    TEN_MINUTES = 15
+    HOUR = 13
+    DAY = 10
+
+
+_FITTING: Final = (
+    (timedelta(hours=3), Step.MINUTE),
+    (timedelta(hours=24), Step.TEN_MINUTES),
+    (timedelta(days=10), Step.HOUR),
+)
+
+
+def step_for(since: datetime, until: datetime) -> Step:
+    """Return the step that divides a stretch of time into some tens or hundreds of points.
+
+    >>> step_for(datetime(2026, 1, 1), datetime(2026, 1, 2))
+    <Step.TEN_MINUTES: 15>
+    """
+    length = until - since
+    return next((step for most, step in _FITTING if length <= most), Step.DAY)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which exchanges are looked at; ``None`` is any."""
+
+    policy: str | None = None
+    route: str | None = None
+    model: str | None = None
+    key: str | None = None
+    reason: str | None = None
+
+    def where(self) -> tuple[str, list[str]]:
+        """Return conditions, each behind an AND, and their values."""
+        given = [(name, value) for f in fields(self) if (value := getattr(self, name := f.name))]
+        columns = [(_COLUMNS.get(name, name), value) for name, value in given]
+        return "".join(f" AND {column} = ?" for column, _ in columns), [v for _, v in columns]
+
+
+_COLUMNS: Final = {"key": "key_name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Sums over the exchanges of one step; ``at`` is when it begins, as far as it is spelt out.
+
+    ``saved`` counts what was sent with fewer tokens, each time that it was sent.
+    """
+
+    at: str
+    exchanges: int
+    tokens_before: int
+    first_saved: int
+    repeat_saved: int
+    prompt_tokens: int
+    cached_tokens: int
+    compressed: int
+    failed: int  # exchanges that did not end complete
+    compress_ms: float  # mean over counted exchanges
+    slowest_ms: float
+
+
+_SERIES: Final = """
+SELECT substr(started_at, 1, {length}) AS at,
+    count(*) AS exchanges,
+    total(tokens_before) AS tokens_before,
+    total(CASE WHEN mode = 'on' AND NOT resent THEN first_saved END) AS first_saved,
+    total(CASE WHEN mode = 'on' AND NOT resent THEN repeat_saved END) AS repeat_saved,
+    total(prompt_tokens) AS prompt_tokens,
+    total(cached_tokens) AS cached_tokens,
+    total(mode = 'on' AND NOT resent AND tokens_saved > 0) AS compressed,
+    total(ended <> 'complete') AS failed,
+    coalesce(avg(CASE WHEN tokens_before IS NOT NULL THEN compress_ms END), 0) AS compress_ms,
+    coalesce(max(CASE WHEN tokens_before IS NOT NULL THEN compress_ms END), 0) AS slowest_ms
+FROM exchanges WHERE started_at >= ? AND started_at < ?{where}
+GROUP BY at ORDER BY at
+"""
+
+_SUMMARY: Final = (
+    "request_id, started_at, method, path, status, route, policy, mode, model, stream, reason, "
+    "tokens_before, tokens_after, tokens_saved, rate, first_saved, repeat_saved, compress_ms, "
+    "upstream_ttfb_ms, duration_ms, ended, resent, key_name"
+)
+
+
+class Views:
+    """A ledger file, looked at."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at the file at ``path``; it need not be there yet."""
+        self._path = path
+
+    def series(
+        self, since: datetime, until: datetime, chosen: Filter | None = None
+    ) -> tuple[Step, list[Point]]:
+        """Return the sums per step; steps without exchanges are left out."""
+        step = step_for(since, until)
+        where, values = (chosen or Filter()).where()
+        query = _SERIES.format(length=step.value, where=where)
+        with self._open() as db:
+            rows = db.execute(query, [_spelt(since), _spelt(until), *values]).fetchall()
+        return step, [_point(row) for row in rows]
+
+    def latest(
+        self, limit: int, chosen: Filter | None = None, *, before: int = 0, after: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return up to ``limit`` exchanges, the newest first, in short.
+
+        ``before`` and ``after`` are the ``number`` of an exchange that was seen already.
+        """
+        where, values = (chosen or Filter()).where()
+        bounds = [(" AND rowid < ?", before)] * bool(before) + [(" AND rowid > ?", after)]
+        query = (
+            f"SELECT rowid AS number, {_SUMMARY} FROM exchanges WHERE 1"  # noqa: S608 - our names
+            f"{where}{''.join(text for text, _ in bounds)} ORDER BY rowid DESC LIMIT ?"
+        )
+        with self._open() as db:
+            found = db.execute(query, [*values, *(n for _, n in bounds), limit])
+            return [dict(row) for row in found]
+
+    def exchange(self, request_id: str, *, near: int = 0) -> dict[str, Any] | None:
+        """Return all that is known of one exchange; None where there is none of that id.
+
+        ``near`` is its ``number``, where that is known: then nothing is searched.
+        """
+        query = "SELECT rowid AS number, * FROM exchanges WHERE request_id = ?"
+        with self._open() as db:
+            row = (
+                db.execute(f"{query} AND rowid = ?", (request_id, near)).fetchone()
+                if near
+                else None
+            )
+            row = row or db.execute(query, (request_id,)).fetchone()
+        return None if row is None else _whole(dict(row))
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """Open for reading.  Raises PolicyError where that cannot be done."""
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        try:
+            with closing(sqlite3.connect(uri, uri=True)) as db:
+                db.row_factory = sqlite3.Row
+                yield db
+        except sqlite3.Error as error:
+            raise PolicyError(f"{self._path}: {error}, wanted a Laconic ledger") from error
+
+
+def _spelt(at: datetime) -> str:
+    """Return a time as `started_at` begins; raises ValueError where it names no time zone."""
+    if at.tzinfo is None:
+        raise ValueError(f"{at}: wanted a time with its zone")
+    return (at - (at.utcoffset() or timedelta())).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _point(row: sqlite3.Row) -> Point:
+    """SQLite's total() yields floats, so that sums cannot overflow."""
+    told = dict(row)
+    at, times = told.pop("at"), {name: told.pop(name) for name in ("compress_ms", "slowest_ms")}
+    counts = {name: int(value) for name, value in told.items()}
+    return Point(at=at, **counts, **{name: round(value, 3) for name, value in times.items()})
+
+
+def _whole(row: dict[str, Any]) -> dict[str, Any]:
+    """Fold the columns of the components together again."""
+    counts = {
+        component: Count(row.pop(f"{component}_before"), row.pop(f"{component}_after"))
+        for component in Component
+    }
+    return row | {"components": component_fields(counts)}

@@ -1,0 +1,131 @@
+"""Looking at the ledger: series, latest, one exchange."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from proxy.errors import PolicyError
+from proxy.ledger import Ended, LedgerEntry, SqliteSink, outcome_fields
+from proxy.ledger.views import Filter, Point, Step, Views, step_for
+from proxy.types import Component, Count, Mode, Outcome, Reason
+
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+OUTCOME = Outcome(
+    policy="rag",
+    mode=Mode.ON,
+    tokens_before=1000,
+    tokens_after=400,
+    components={Component.CONTEXT: Count(900, 300), Component.QUESTION: Count(100, 100)},
+    encoding="o200k_base",
+    first_saved=500,
+    repeat_saved=100,
+    compress_ms=20.0,
+)
+
+
+def entry(number, minutes=0.0, **changed):
+    at = (NOON + timedelta(minutes=minutes)).isoformat(timespec="milliseconds")
+    fields = {
+        "request_id": f"r{number}",
+        "started_at": at,
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "model": "gpt-4o",
+        "prompt_tokens": 410,
+        "cached_tokens": 200,
+        **outcome_fields(OUTCOME),
+    }
+    return LedgerEntry(**(fields | changed))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.sqlite3"
+
+
+def views(path, *entries):
+    sink = SqliteSink(path)
+    for each in entries:
+        sink.write(each)
+    sink.close()
+    return Views(path)
+
+
+HOUR = (NOON, NOON + timedelta(hours=1))
+
+
+def test_a_series_sums_what_began_in_each_step(path):
+    off = outcome_fields(Outcome("off", Mode.OFF, Reason.OFF))
+    found = views(
+        path,
+        entry(1, 0.1),
+        entry(2, 0.9, compress_ms=40.0),
+        entry(3, 5, **off, ended=Ended.CALLER_GONE, prompt_tokens=None, cached_tokens=None),
+        entry(4, 61),
+    )
+    step, points = found.series(*HOUR)
+    assert step is Step.MINUTE
+    assert points == [
+        Point("2026-11-26T12:00", 2, 2000, 1000, 200, 820, 400, 2, 0, 30.0, 40.0),
+        Point("2026-11-26T12:05", 1, 0, 0, 0, 0, 0, 0, 1, 0.0, 0.0),
+    ]
+
+
+def test_what_was_only_measured_or_sent_again_saved_nothing(path):
+    found = views(path, entry(1, mode=Mode.AUDIT), entry(2, resent=True))
+    (point,) = found.series(*HOUR)[1]
+    assert (point.first_saved, point.repeat_saved, point.compressed) == (0, 0, 0)
+
+
+def test_a_series_is_of_what_was_chosen(path):
+    found = views(path, entry(1), entry(2, model="o3"), entry(3, key_name="team-a"))
+    assert [p.exchanges for p in found.series(*HOUR, Filter(model="o3"))[1]] == [1]
+    assert [p.exchanges for p in found.series(*HOUR, Filter(key="team-a", policy="rag"))[1]] == [1]
+    assert found.series(*HOUR, Filter(reason="off"))[1] == []
+
+
+def test_times_are_compared_in_utc(path):
+    found = views(path, entry(1))
+    east = NOON.astimezone(tz=UTC).astimezone()
+    assert len(found.series(east, east + timedelta(hours=1))[1]) == 1
+    with pytest.raises(ValueError, match="wanted a time with its zone"):
+        found.series(NOON.replace(tzinfo=None), NOON.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize(
+    ("hours", "step"),
+    [(3, Step.MINUTE), (24, Step.TEN_MINUTES), (240, Step.HOUR), (241, Step.DAY)],
+)
+def test_the_longer_the_time_the_longer_the_step(hours, step):
+    assert step_for(NOON, NOON + timedelta(hours=hours)) is step
+
+
+def test_the_newest_come_first_page_by_page(path):
+    found = views(path, *(entry(n, n) for n in range(5)))
+    first = found.latest(2)
+    assert [row["request_id"] for row in first] == ["r4", "r3"]
+    second = found.latest(2, before=first[-1]["number"])
+    assert [row["request_id"] for row in second] == ["r2", "r1"]
+    assert [r["request_id"] for r in found.latest(9, after=first[-1]["number"])] == ["r4"]
+    assert found.latest(9, Filter(policy="other")) == []
+
+
+def test_one_exchange_is_told_whole(path):
+    found = views(path, entry(1), replace(entry(2), path="/v1/x?key=s", detail="d"))
+    told = found.exchange("r2")
+    assert told["components"]["context"] == {"before": 900, "after": 300}
+    assert (told["path"], told["detail"], told["prompt_tokens"]) == ("/v1/x", "d", 410)
+    assert "context_before" not in told
+    assert found.exchange("r2", near=told["number"]) == told
+    assert found.exchange("r1", near=told["number"])["request_id"] == "r1"
+    assert found.exchange("nobody") is None
+
+
+def test_a_file_that_is_no_ledger_is_named(tmp_path):
+    other = tmp_path / "notes.txt"
+    other.write_text("not a database, but long enough to be taken for the head of one" * 9)
+    with pytest.raises(PolicyError, match=r"notes\.txt.*wanted a Laconic ledger"):
+        Views(other).latest(1)
+    with pytest.raises(PolicyError, match=r"none\.sqlite3.*wanted a Laconic ledger"):
+        Views(tmp_path / "none.sqlite3").latest(1)
