@@ -17,6 +17,8 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
+from proxy.dashboard import Dashboard
+from proxy.dashboard.api import Handler
 from proxy.gateway import Engine, Metrics, own_error
 from proxy.gateway.metrics import CONTENT_TYPE
 from proxy.policy import PolicyStore, key_hash
@@ -34,6 +36,7 @@ class Admin:
     metrics: Metrics
     flush: Callable[[], object]
     token: str | None = field(default=None, repr=False)
+    dashboard: Dashboard | None = None
 
     def add_health(self, app: web.Application) -> None:
         """Answer ``/livez`` and ``/readyz``."""
@@ -42,7 +45,17 @@ class Admin:
 
     def add_figures(self, app: web.Application) -> None:
         """Answer what the token opens."""
-        app.router.add_route("*", "/metrics", self._metrics)
+        app.router.add_route("*", "/metrics", self._guarded(self._metrics))
+        if self.dashboard is not None:
+            self.dashboard.add_to(app, self._guarded)
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """Let only those in who show the token, where there is one."""
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            return await handler(request) if self._may_see(request) else _who_are_you()
+
+        return guarded
 
     async def _livez(self, _request: web.Request) -> web.Response:
         return web.json_response({"live": True})
@@ -55,9 +68,7 @@ class Admin:
             body["policies"] = f"the last good ones are in force; refused: {error}"
         return web.json_response(body, status=503 if missing else 200)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        if not self._may_see(request):
-            return _who_are_you()
+    async def _metrics(self, _request: web.Request) -> web.Response:
         await asyncio.to_thread(self.flush)
         body = await asyncio.to_thread(self.metrics.exposition)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})

@@ -30,6 +30,7 @@ from aiohttp import web
 from proxy.admin import Admin, build_admin, not_found
 from proxy.compress.request import Memory
 from proxy.compress.result import TurnResult
+from proxy.dashboard import Dashboard
 from proxy.engine import Engine as ModelEngine
 from proxy.errors import PolicyError
 from proxy.gateway import (
@@ -46,6 +47,7 @@ from proxy.gateway import (
     without_additions,
 )
 from proxy.gateway.breaker import PAUSE_S
+from proxy.gateway.compression import Incoming, Prepared
 from proxy.ledger import Clerk, LogSink, Sink, SqliteSink
 from proxy.memo import DiskMemo, DiskShelf, SharedTurns, TurnMemo, Usage, VectorMemo
 from proxy.policy import (
@@ -65,6 +67,7 @@ GATEWAY: Final = web.AppKey("gateway", Gateway)
 ADMIN: Final = web.AppKey("admin", web.Application)
 UPSTREAMS: Final = web.AppKey("upstreams", Upstreams)
 CLERK: Final = web.AppKey("clerk", Clerk)
+COMPRESSION: Final = web.AppKey("compression", Compression)
 
 DRAIN_S: Final = 30.0  # a stream that is longer than this is cut off by a stop
 _POLL_S = 1.0  # between looks at the policy files
@@ -111,6 +114,7 @@ def build_app(
             limit_bytes=settings.max_body_bytes,
             breaker=Breaker(partial(_breaker_changed, metrics)),
         )
+        app[COMPRESSION] = compression
         clerk = app[CLERK] = Clerk((*sinks, metrics))
         async with upstreams, metrics.published():
             app[GATEWAY] = Gateway(
@@ -128,12 +132,16 @@ def build_app(
     def flush() -> bool:
         return app[CLERK].flush()
 
+    async def prepare(incoming: Incoming, policies: PolicySet) -> Prepared:
+        return await app[COMPRESSION].prepare(incoming, policies)
+
     app = web.Application()  # no middleware: each costs a relayed request a twentieth
     app[UPSTREAMS] = upstreams
     app.on_response_prepare.append(without_additions)
     app.cleanup_ctx.append(doors)
     app.on_shutdown.append(_stop)
-    admin = Admin(engine, policies, metrics, flush, settings.admin_token)
+    dashboard = Dashboard(policies, prepare, settings.ledger_path)
+    admin = Admin(engine, policies, metrics, flush, settings.admin_token, dashboard)
     admin.add_health(app)
     if settings.admin_port is None:
         admin.add_figures(app)

@@ -144,11 +144,12 @@ async def house(
     engine=None,
     policy_set=None,
     environ=None,
+    ledger_path=None,
     **settings,
 ):
     """A proxy in front of ``upstream``, on a free port of loopback."""
     base = upstream if isinstance(upstream, str) else upstream.url
-    values = Settings(upstream=base, ledger_path=None, **settings)
+    values = Settings(upstream=base, ledger_path=ledger_path, **settings)
     store = PolicyStore(policy_set or policies(), fallback=fallback)
     ledger, method, engine = Notebook(), method or DropsX(), engine or InstantEngine()
     app = build_app(

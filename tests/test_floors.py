@@ -15,13 +15,13 @@ FLOORS = [
     {"tagging", "compress"},
     {"upstream", "engine", "scorers", "ledger", "memo", "writing"},
     {"gateway"},
-    {"app", "admin", "workers"},
+    {"app", "admin", "dashboard", "workers"},
     {"cli", "__main__"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 HOMES = {
-    "aiohttp": {"admin", "app", "gateway", "upstream", "cli"},
+    "aiohttp": {"admin", "app", "dashboard", "gateway", "upstream", "cli"},
     "torch": {"scorers"},
     "transformers": {"scorers"},
     "tokenizers": {"scorers"},

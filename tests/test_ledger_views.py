@@ -95,7 +95,7 @@ def test_times_are_compared_in_utc(path):
 
 @pytest.mark.parametrize(
     ("hours", "step"),
-    [(3, Step.MINUTE), (24, Step.TEN_MINUTES), (240, Step.HOUR), (241, Step.DAY)],
+    [(4, Step.MINUTE), (25, Step.TEN_MINUTES), (240, Step.HOUR), (241, Step.DAY)],
 )
 def test_the_longer_the_time_the_longer_the_step(hours, step):
     assert step_for(NOON, NOON + timedelta(hours=hours)) is step

@@ -30,8 +30,8 @@ class Step(Enum):
 
 
 _FITTING: Final = (
-    (timedelta(hours=3), Step.MINUTE),
-    (timedelta(hours=24), Step.TEN_MINUTES),
+    (timedelta(hours=4), Step.MINUTE),
+    (timedelta(hours=25), Step.TEN_MINUTES),
     (timedelta(days=10), Step.HOUR),
 )
 

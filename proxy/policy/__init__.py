@@ -5,6 +5,7 @@ from proxy.policy.load import (
     layered,
     load_policies,
     policy_json_schema,
+    policy_yaml,
     read_policy_dir,
     shipped_policies,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "layered",
     "load_policies",
     "policy_json_schema",
+    "policy_yaml",
     "read_policy_dir",
     "shipped_policies",
 ]

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 
@@ -195,6 +196,17 @@ def _routes_in(source: Source) -> Iterator[tuple[int, dict[str, Value]]]:
     for index, route in enumerate(routes if isinstance(routes, list) else []):
         if isinstance(route, dict):
             yield index, route
+
+
+def policy_yaml(policy: Policy) -> str:
+    r"""Return a policy file that says the same as ``policy``, defaults left out.
+
+    >>> policy_yaml(Policy(name="terse", min_tokens=50))
+    'name: terse\nmin_tokens: 50\n'
+    """
+    said = policy.model_dump(mode="json", exclude_defaults=True)
+    text: str = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def policy_json_schema() -> dict[str, Any]:
