@@ -169,6 +169,9 @@ def compress(
         Path | None,
         typer.Option(metavar="FILE", help="Write the stats lines there, not to stderr."),
     ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Show what is kept, dropped and inserted instead.")
+    ] = False,
     model: ModelOption = None,
     backend: BackendOption = None,
     threads: ThreadsOption = None,
@@ -180,6 +183,15 @@ def compress(
     from proxy.cli import compressing
 
     plan = compressing.plan(settings, policy=policy, rate=rate)
+    if show:
+        if jsonl or stats is not None:
+            raise typer.BadParameter(
+                "wanted alone, without --jsonl and --stats", param_hint="--show"
+            )
+        from proxy.cli import showing
+
+        showing.run(plan, settings)
+        return
     failed = compressing.run(plan, settings, jsonl=jsonl, stats=stats)
     raise typer.Exit(1 if failed else 0)
 

@@ -312,6 +312,7 @@ async function prepare() {
   $("policy").replaceChildren(...policies.map(({ name, description }) =>
     element("option", { value: name, title: description, selected: name === fallback ? "" : null }, name)));
   $("body").value = EXAMPLE;
+  if (policies.some(({ name }) => name === "rag")) $("policy").value = "rag"; // it shows most
 }
 
 // -- pages --------------------------------------------------------------------------------------
