@@ -50,7 +50,7 @@ async def test_figures_have_a_port_of_their_own_and_health_is_told_on_both():
         asked = ("/livez", "/readyz", "/metrics", "/laconic/", "/v1/models")
         told = [[(await call(port, "GET", path)).status for path in asked] for port in ports]
         figures = (await call(ports[1], "GET", "/metrics")).body
-    assert told == [[200, 200, 404, 404, 200], [200, 200, 200, 404, 404]]
+    assert told == [[200, 200, 404, 404, 200], [200, 200, 200, 200, 404]]
     assert [seen.target for seen in far.seen] == ["/v1/models"] * 2
     assert b'laconic_answers_total{status="200"} 2.0' in figures
 
