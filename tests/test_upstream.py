@@ -144,8 +144,10 @@ async def test_a_refused_connection_is_unavailable():
     assert "secret" not in str(raised.value)
 
 
-async def test_an_upstream_that_never_answers_times_out():
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 102 Processing\r\n\r\n"])
+async def test_an_upstream_that_never_answers_times_out(interim):
     async def silent(seen, wire):
+        await wire.send(interim)
         await wire.closed.wait()
 
     async with upstream(silent) as far, Upstream(Limits(read_s=0.05)) as near:
@@ -175,7 +177,16 @@ async def garbles(seen, wire):
     )
 
 
-@pytest.mark.parametrize("script", [breaks_off, resets, garbles])
+async def garbles_later(seen, wire):
+    await wire.send(
+        answer(body=b"4\r\nhalf\r\n", length=False, headers=[("Transfer-Encoding", "chunked")])
+    )
+    await asyncio.sleep(0.05)  # so that it is read by itself
+    await wire.send(b"zz\r\n")
+    await wire.closed.wait()
+
+
+@pytest.mark.parametrize("script", [breaks_off, resets, garbles, garbles_later])
 async def test_an_upstream_lost_midway_is_unavailable(script):
     async with upstream(script) as far, Upstream() as near:
         with pytest.raises(UpstreamUnavailable):

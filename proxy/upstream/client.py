@@ -8,10 +8,12 @@ the upstream sent.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Self, TypeAlias
 
@@ -110,6 +112,7 @@ class Upstream:
             ),
             proxy=proxy,
             request_class=_Request,
+            response_class=_Response,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=limits.connect_s, sock_read=limits.read_s
             ),
@@ -158,6 +161,30 @@ class _Request(aiohttp.ClientRequest):
         if HOP_HEADER in self.headers and not (self.proxy is None and _leads_near(conn)):
             del self.headers[HOP_HEADER]
         return await super().send(conn)
+
+
+class _Response(aiohttp.ClientResponse):
+    """A response that is waited for no longer after an interim answer than before it."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Read status and headers.  aiohttp forgets its read timeout at an interim answer (1xx)."""
+        protocol = connection.protocol
+        if protocol is None:
+            return await super().start(connection)
+        read, silence_s = protocol.read, None
+
+        async def in_time() -> Any:
+            nonlocal silence_s
+            async with asyncio.timeout(silence_s):
+                message = await read()
+            silence_s = protocol.read_timeout
+            return message
+
+        protocol.read = in_time  # type: ignore[method-assign]
+        try:
+            return await super().start(connection)
+        finally:
+            del protocol.read
 
 
 def _leads_near(connection: Connection) -> bool:
@@ -291,9 +318,38 @@ def fields(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
 
 
 async def _chunks(response: aiohttp.ClientResponse, url: URL) -> AsyncIterator[bytes]:
-    with _Translated(url):
-        async for chunk in response.content.iter_any():
-            yield chunk
+    closed, tell = _closed(response), partial(_tell_of_loss, response.content)
+    closed.add_done_callback(tell)
+    try:
+        with _Translated(url):
+            async for chunk in response.content.iter_any():
+                yield chunk
+    finally:
+        closed.remove_done_callback(tell)
+
+
+def _closed(response: aiohttp.ClientResponse) -> asyncio.Future[None]:
+    """Return what is done once the connection is; never, where the body needs it no more."""
+    never = asyncio.get_running_loop().create_future()
+    protocol = None if response.connection is None else response.connection.protocol
+    if protocol is None:
+        return never
+    closed = protocol.closed
+    if closed is None:  # it is already
+        never.set_result(None)
+        return never
+    return closed
+
+
+def _tell_of_loss(body: aiohttp.StreamReader, closed: asyncio.Future[None]) -> None:
+    """End the wait for a body whose connection was closed.
+
+    aiohttp ends it with every loss but one: where the framing of a chunk is broken it closes the
+    connection itself, and forgets who reads.
+    """
+    closed.exception()  # told to the reader, or nobody's affair
+    if not body.is_eof() and body.exception() is None:
+        body.set_exception(aiohttp.ClientPayloadError("the body's framing is broken"))
 
 
 class _Translated:
