@@ -174,7 +174,7 @@ def test_the_chunked_loss_and_its_gradients_are_those_of_cross_entropy():
     states = torch.randn(train_lm.CHUNK["cpu"] + 5, 8, generator=generator, requires_grad=True)
     table = torch.randn(50, 8, generator=generator, requires_grad=True)
     targets = torch.randint(0, 50, (len(states),), generator=generator)
-    found = train_lm.ChunkedLoss.apply(states, table, targets)
+    found = train_lm.ChunkedLoss.apply(states, table, targets, train_lm.slope_of)
     (3 * found).backward()
     twins = [tensor.detach().clone().requires_grad_() for tensor in (states, table)]
     expected = F.cross_entropy(twins[0] @ twins[1].T, targets)

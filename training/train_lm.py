@@ -19,7 +19,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ SIZES = {
 
 HEAD = 64  # width of an attention head
 CHUNK = {"cpu": 256, "cuda": 8192}  # positions whose logits exist at once
+NOTED_S = 1.0  # how often the loss is told beside the bar
 HELD_TOKENS = {"brief": 1024, "full": 16_384}  # per source
 
 
@@ -201,6 +202,9 @@ def new_model(size: str, words: int, positions: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
+SlopeOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 class ChunkedLoss(torch.autograd.Function):
     """Mean surprisal of ``targets``: -(1/n) sum log softmax(h W^T)[target].
 
@@ -209,7 +213,9 @@ class ChunkedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, states: Tensor, table: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, table: Tensor, targets: Tensor, slope_of: SlopeOf
+    ) -> Tensor:
         """Return the loss: states (n, d), table (vocabulary, d), targets (n,)."""
         d_states, d_table = torch.empty_like(states), torch.zeros_like(table, dtype=torch.float32)
         loss, n, chunk = (
@@ -220,22 +226,32 @@ class ChunkedLoss(torch.autograd.Function):
         weights = table.to(states.dtype)
         for start in range(0, n, chunk):
             rows, wanted = states[start : start + chunk], targets[start : start + chunk, None]
-            logits = (rows @ weights.T).float()  # (chunk, vocabulary)
-            total = torch.logsumexp(logits, dim=1, keepdim=True)
-            loss += (total - logits.gather(1, wanted)).sum()
-            slope = logits.sub_(total).exp_()
-            slope.scatter_add_(1, wanted, torch.full_like(total, -1.0))
-            slope = slope.to(states.dtype)
+            slope, nats = slope_of(rows @ weights.T, wanted)
+            loss += nats
             d_states[start : start + chunk] = slope @ weights
             d_table += slope.T @ rows
         ctx.save_for_backward(d_states.div_(n), d_table.div_(n))
         return loss / n
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Scale the gradients made on the way forward."""
         d_states, d_table = ctx.saved_tensors
-        return d_states * grads[0].to(d_states.dtype), d_table * grads[0], None
+        return d_states * grads[0].to(d_states.dtype), d_table * grads[0], None, None
+
+
+def slope_of(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return softmax(logits) - one-hot(wanted), and the summed surprise, () float32.
+
+    logits (n, vocabulary) of any floating type, which the slope has too; wanted (n, 1).  One pass
+    over the logits when compiled, which is most of what a small model's step costs on a GPU.
+    """
+    precise = logits.float()
+    total = torch.logsumexp(precise, dim=1, keepdim=True)
+    nats = (total - precise.gather(1, wanted)).sum()
+    hot = torch.arange(logits.shape[1], device=logits.device) == wanted
+    slope = (precise - total).exp_().sub_(hot.float())
+    return slope.to(logits.dtype), nats
 
 
 class Run:
@@ -254,7 +270,8 @@ class Run:
         self.plan, self.blocks, self.held, self.out, self.device = plan, blocks, held, out, device
         self.model: Any = new_model(plan.size, words, plan.length + 1).to(device)  # type: ignore[arg-type]
         body = self.model.model
-        self.body = torch.compile(body) if plan.compiled else body
+        self.body = torch.compile(body, dynamic=False) if plan.compiled else body
+        self.slope_of = torch.compile(slope_of, dynamic=False) if plan.compiled else slope_of
         self.optimisers = optimisers(self.model, plan)
         self.state = Progressed()
         self.console = Console()
@@ -266,27 +283,30 @@ class Run:
     def train(self) -> None:
         """Train until the plan is done; keep checkpoints; write the model at the end."""
         self.resume()
-        kept = self.state.seconds
+        kept = noted = self.state.seconds
         with self.bar() as progress:
-            bar = progress.add_task("training", total=1.0)
+            bar = progress.add_task("training", total=1.0, note="")
             while (share := self.state.share(self.plan)) < 1:
                 began = time.perf_counter()
                 loss = self.step(share)
+                if self.state.seconds - noted > NOTED_S:  # reading it waits for the GPU
+                    noted = self.state.seconds
+                    note = self.note(float(loss))
+                    progress.update(bar, completed=share, note=note)
                 self.state.seconds += time.perf_counter() - began
-                progress.update(bar, completed=self.state.share(self.plan), note=self.note(loss))
                 if self.state.seconds - kept > 60 * self.plan.checkpoint_minutes:
                     kept = self.state.seconds
-                    self.record(loss, HELD_TOKENS["brief"])
+                    self.record(float(loss), HELD_TOKENS["brief"])
                     self.keep()
         self.record(loss=None, tokens=HELD_TOKENS["full"])
         self.keep()
         self.finish()
 
-    def step(self, share: float) -> float:
-        """Do one step; return its loss in nats per token."""
+    def step(self, share: float) -> Tensor:
+        """Do one step; return its loss in nats per token, (), where the work may still go on."""
         self.model.train()
         batch = self.blocks.batch(self.state.step, self.plan.step_tokens // self.plan.length)
-        loss = self.loss(batch)
+        loss = self.loss(batch, self.body, self.slope_of)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
@@ -296,28 +316,34 @@ class Run:
             optimiser.zero_grad(set_to_none=True)
         self.state.step += 1
         self.state.tokens += batch.shape[0] * self.plan.length
-        return float(loss.detach())
+        return loss.detach()
 
-    def loss(self, batch: NDArray[np.int64]) -> Tensor:
+    def loss(self, batch: NDArray[np.int64], body: Any, slope_of: SlopeOf) -> Tensor:
         """Return the mean surprisal of all tokens but the BOS that heads each block."""
         ids = torch.from_numpy(batch).to(self.device)
         dtype = getattr(torch, self.plan.dtype)
         with torch.autocast(self.device.type, dtype, enabled=self.plan.dtype != "float32"):
-            states = self.body(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+            states = body(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
         table = self.model.get_input_embeddings().weight
         flat = states.flatten(0, 1).to(dtype)
-        found: Tensor = ChunkedLoss.apply(flat, table, ids[:, 1:].flatten())  # type: ignore[no-untyped-call]
+        found: Tensor = ChunkedLoss.apply(flat, table, ids[:, 1:].flatten(), slope_of)  # type: ignore[no-untyped-call]
         return found
 
     @torch.inference_mode()
     def valid(self, tokens: int) -> dict[str, dict[str, float]]:
-        """Measure the loss per source, on up to ``tokens`` tokens of each."""
+        """Measure the loss per source, on up to ``tokens`` tokens of each.
+
+        Batches come in many sizes here: compiling for each would take longer than it saves.
+        """
         self.model.eval()
         found = {}
         for held in self.held:
             rows = held.blocks[: max(1, tokens // self.plan.length)]
-            losses = [float(self.loss(part)) * len(part) for part in _batches(rows, 16)]
-            nats = sum(losses) / len(rows)
+            losses = [
+                self.loss(part, self.model.model, slope_of) * len(part)
+                for part in _batches(rows, 16)
+            ]
+            nats = float(sum(losses)) / len(rows)
             bits = nats / math.log(2) / held.bytes_per_token
             found[held.source] = {
                 "nats_per_token": round(nats, 4),
