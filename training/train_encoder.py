@@ -21,11 +21,11 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,6 +36,12 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
 from convert_encoder import quantised
+
+if TYPE_CHECKING:  # a machine that only trains needs no proxy
+    from proxy.compress.ports import Document
+    from proxy.scorers.encoder import EmbeddedEncoder
+    from proxy.scorers.pooling import Tokens
+    from relevance_data import Case
 
 Ids = NDArray[np.int32]
 Weights = Mapping[str, NDArray[np.float32]]
@@ -59,7 +65,7 @@ PARTS = {
 class Laid:
     """One case as tokens.  Row 0 of ``rows`` is the question, the others are documents."""
 
-    source: int
+    source: str
     held_out: bool
     rows: tuple[Ids, ...] = field(repr=False)  # each (n,), special tokens included
     owner: tuple[Ids, ...] = field(repr=False)  # per document (n,): a token's unit, -1 for none
@@ -67,53 +73,74 @@ class Laid:
     answers: NDArray[np.bool_] = field(repr=False)  # (units,)
 
 
-def lay_out(data: Path) -> Iterator[Laid]:
-    """Tokenise the cases; documents longer than a window are left out, and cases without answer."""
-    from proxy.scorers.encoder import EmbeddedEncoder  # noqa: PLC0415 - not needed to train
-    from relevance_data import TAKEN, read_cases  # noqa: PLC0415 - likewise
-
-    encoder = EmbeddedEncoder()
+def lay_out(cases: Iterable[Case], encoder: EmbeddedEncoder) -> Iterator[Laid]:
+    """Tokenise cases; documents longer than a window are left out, and cases without answer."""
     special = json.loads((SHIPPED / "config.json").read_text(encoding="utf-8"))["special"]
-    head, tail = special["head"], special["tail"]
-    for case in read_cases(data):
+    frame = partial(_framed, head=special["head"], tail=special["tail"])
+    for case in cases:
         asked = encoder.tokenise(case.question).ids[: encoder.window]
-        rows = [_framed(asked, head, tail)]
-        owner: list[Ids] = []
-        unit_row: list[int] = []
-        answers: list[bool] = []
-        first = 0
-        documents = []
-        for document in case.documents:
-            last = first + len(document.units)
-            documents.append((document, case.answers[first:last], case.frame[first:last]))
-            first = last
-        documents.sort(key=lambda each: not any(each[1]))
-        for document, answering, frame in documents[:DOCUMENTS]:
+        laid = _Laying(frame, len(special["head"]), [frame(asked)])
+        for document, answers, in_frame in _chosen(case):
             tokens = encoder.tokenise(document.text)
-            if not 0 < len(tokens.ids) <= encoder.window:
-                continue
-            mine = np.full(len(tokens.ids) + len(head) + len(tail), -1, dtype=np.int32)
-            for span, answer, is_frame in zip(document.units, answering, frame, strict=True):
-                low, high = np.searchsorted(tokens.starts, (span.start, span.end))
-                if is_frame or low == high:
-                    continue
-                mine[len(head) + low : len(head) + high] = len(unit_row)
-                unit_row.append(len(owner))
-                answers.append(answer)
-            rows.append(_framed(tokens.ids, head, tail))
-            owner.append(mine)
-        if any(answers):
-            yield Laid(
-                list(TAKEN).index(case.source),
-                case.held_out,
-                tuple(rows),
-                tuple(owner),
-                np.array(unit_row, dtype=np.int32),
-                np.array(answers),
-            )
+            if 0 < len(tokens.ids) <= encoder.window:
+                laid.add(document, tokens, answers, in_frame)
+        if any(laid.answers):
+            yield laid.of(case)
 
 
-def _framed(ids: NDArray[np.int64], head: list[int], tail: list[int]) -> Ids:
+def _chosen(case: Case) -> Sequence[tuple[Document, Sequence[bool], Sequence[bool]]]:
+    """List up to DOCUMENTS of a case, those that answer first, with what is said of their units."""
+    found, first = [], 0
+    for document in case.documents:
+        last = first + len(document.units)
+        found.append((document, case.answers[first:last], case.frame[first:last]))
+        first = last
+    return sorted(found, key=lambda each: not any(each[1]))[:DOCUMENTS]
+
+
+@dataclass(slots=True)
+class _Laying:
+    """A case as it is put together."""
+
+    frame: Callable[[NDArray[np.int64]], Ids]
+    ahead: int  # special tokens before a text's own
+    rows: list[Ids]
+    owner: list[Ids] = field(default_factory=list)
+    unit_row: list[int] = field(default_factory=list)
+    answers: list[bool] = field(default_factory=list)
+
+    def add(
+        self,
+        document: Document,
+        tokens: Tokens,
+        answers: Sequence[bool],
+        in_frame: Sequence[bool],
+    ) -> None:
+        """Add a document; units of the frame, or without a token, are none."""
+        row = self.frame(tokens.ids)
+        owner = np.full(len(row), -1, dtype=np.int32)
+        for span, answer, is_frame in zip(document.units, answers, in_frame, strict=True):
+            low, high = np.searchsorted(tokens.starts, (span.start, span.end))
+            if not is_frame and low < high:
+                owner[self.ahead + low : self.ahead + high] = len(self.unit_row)
+                self.unit_row.append(len(self.owner))
+                self.answers.append(answer)
+        self.rows.append(row)
+        self.owner.append(owner)
+
+    def of(self, case: Case) -> Laid:
+        """Return the whole."""
+        return Laid(
+            case.source,
+            case.held_out,
+            tuple(self.rows),
+            tuple(self.owner),
+            np.array(self.unit_row, dtype=np.int32),
+            np.array(self.answers),
+        )
+
+
+def _framed(ids: NDArray[np.int64], *, head: list[int], tail: list[int]) -> Ids:
     return np.array([*head, *ids.tolist(), *tail], dtype=np.int32)
 
 
@@ -130,7 +157,7 @@ def save_cases(cases: Sequence[Laid], path: Path) -> None:
         units=np.array([len(case.answers) for case in cases], dtype=np.int32),
         unit_rows=np.concatenate([case.unit_row for case in cases]),
         answers=np.concatenate([case.answers for case in cases]),
-        sources=np.array([case.source for case in cases], dtype=np.int32),
+        sources=np.array([case.source for case in cases]),
         held_out=np.array([case.held_out for case in cases]),
     )
 
@@ -152,7 +179,7 @@ def load_cases(path: Path) -> list[Laid]:
         row += count
         cases.append(
             Laid(
-                int(found["sources"][number]),
+                str(found["sources"][number]),
                 bool(found["held_out"][number]),
                 tuple(mine),
                 tuple(owners),
@@ -354,9 +381,9 @@ def train(
 
 
 @torch.no_grad()
-def losses(model: BertModel, cases: Sequence[Laid], device: torch.device) -> dict[int, float]:
+def losses(model: BertModel, cases: Sequence[Laid], device: torch.device) -> dict[str, float]:
     """Return the mean loss per source."""
-    found: dict[int, list[float]] = {}
+    found: dict[str, list[float]] = {}
     for start in range(0, len(cases), 16):
         some = cases[start : start + 16]
         for case, loss in zip(some, loss_of(model, Batch.of(some, device)).tolist(), strict=True):
@@ -406,7 +433,10 @@ def main() -> None:
         if args.data is None:
             raise SystemExit(f"{kept}: not there, wanted it or --data")
         args.out.mkdir(parents=True, exist_ok=True)
-        save_cases(list(lay_out(args.data)), kept)
+        from proxy.scorers.encoder import EmbeddedEncoder  # noqa: PLC0415 - not needed to train
+        from relevance_data import read_cases  # noqa: PLC0415 - likewise
+
+        save_cases(list(lay_out(read_cases(args.data), EmbeddedEncoder())), kept)
     if args.prepare:
         return
     run(load_cases(kept), args)
