@@ -25,12 +25,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("encoders", type=Path, nargs="+", metavar="FOLDER")
     parser.add_argument("--cases", type=int, default=250)
+    parser.add_argument("--sets", nargs="*", help="by name; all of them where not given")
     options = parser.parse_args()
     shipped = Pipeline()
     others = {folder.name: Pipeline(EmbeddedEncoder(folder)) for folder in options.encoders}
     print("| set | policy | encoder | as it ships | trained | difference, points |")
     print("|---|---|---|---|---|---|")
     for name, cases, chosen, rate in trials(options.cases):
+        if options.sets and name not in options.sets:
+            continue
         under = chosen if rate is None else f"{chosen} {rate}"
         plain = [100.0 * kept(shipped, case, chosen, rate) for case in cases]
         for encoder, pipeline in others.items():
