@@ -70,6 +70,18 @@ async def test_a_body_in_memory_is_sent_with_its_length():
     assert sorted(far.last.names()) == ["Content-Length", "Host"]
 
 
+@pytest.mark.parametrize("stated", ["3", "4"])
+async def test_the_callers_own_length_keeps_its_spelling_while_it_is_right(stated):
+    async with upstream() as far:
+        headers = (("a", "1"), ("content-length", stated), ("b", "2"))
+        await exchange(Outgoing("POST", far.url + "/", headers, b"abc"))
+    kept = [("a", "1"), ("content-length", "3"), ("b", "2")]
+    replaced = [("a", "1"), ("Content-Length", "3"), ("b", "2")]
+    assert [field for field in far.last.headers if field[0] != "Host"] == (
+        kept if stated == "3" else replaced
+    )
+
+
 async def test_a_large_body_is_sent_whole_with_its_length():
     body = bytes(range(256)) * 16_384
     async with upstream() as far:

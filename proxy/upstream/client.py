@@ -285,12 +285,18 @@ def _framed(message: Outgoing) -> CIMultiDict[str]:
         )
     match message.body:
         case bytes(body):
-            headers["Content-Length"] = str(len(body))
+            _state_length(headers, str(len(body)))
         case Streamed(length=int(length)):
-            headers["Content-Length"] = str(length)
+            _state_length(headers, str(length))
         case _:
             pass
     return headers
+
+
+def _state_length(headers: CIMultiDict[str], length: str) -> None:
+    """Put the length, unless the caller's own field says it: that keeps its spelling."""
+    if headers.getall("Content-Length", []) != [length]:
+        headers["Content-Length"] = length
 
 
 def _payload(body: bytes | Streamed | None) -> Any:
