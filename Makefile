@@ -11,7 +11,10 @@ WORKERS ?= 2
 # Where what we are compared with lives, each in an environment of its own.
 PEERS ?= $(or $(LACONIC_PEERS),.peers)
 
-.PHONY: demo serve test check format bench bench-peers clean
+# Where other people's clients live, each in an environment of its own.
+CLIENTS ?= $(or $(LACONIC_CLIENTS),.clients)
+
+.PHONY: demo serve test test-clients check format bench bench-peers clean
 
 define install_torch
 	$(1)/bin/pip install --quiet --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)+cpu \
@@ -32,6 +35,20 @@ serve: $(VENV)/.installed ## the proxy in front of $(UPSTREAM)
 
 test: $(VENV)/.installed
 	$(BIN)/pytest -q -n $(WORKERS)
+
+test-clients: $(VENV)/.installed $(foreach client,langchain llamaindex pydantic-ai agents instructor litellm node,$(CLIENTS)/$(client)/.installed) ## every client, directly and through the proxy; writes the table of docs/clients.md
+	LACONIC_CLIENTS=$(CLIENTS) $(BIN)/pytest -q tests/clients
+
+$(CLIENTS)/node/.installed: tests/clients/node/package.json tests/clients/node/package-lock.json
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	npm ci --silent --prefix $(@D)
+	touch $@
+
+$(CLIENTS)/%/.installed: tests/clients/%.txt
+	$(PYTHON) -m venv $(CLIENTS)/$*
+	$(CLIENTS)/$*/bin/pip install --quiet --requirement $<
+	touch $@
 
 check: $(VENV)/.installed ## format, lint, types, import floors
 	$(BIN)/ruff format --check .
