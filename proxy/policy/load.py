@@ -204,7 +204,10 @@ def policy_yaml(policy: Policy) -> str:
     >>> policy_yaml(Policy(name="terse", min_tokens=50))
     'name: terse\nmin_tokens: 50\n'
     """
-    said = policy.model_dump(mode="json", exclude_defaults=True)
+    fields = Policy.model_fields.items()
+    same = {name for name, field in fields if getattr(policy, name) == field.default}
+    # pydantic alone would compare what a field is written as with its default
+    said = policy.model_dump(mode="json", exclude=same, exclude_defaults=True)
     text: str = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
     return text
 
