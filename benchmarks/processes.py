@@ -145,11 +145,16 @@ def bare_relay(far: str) -> Iterator[Server]:
 
 
 @contextmanager
-def laconic(far: str, *options: str, python: str = sys.executable) -> Iterator[Server]:
+def laconic(
+    far: str,
+    *options: str,
+    python: str = sys.executable,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """Run ``laconic serve``, model loaded."""
     port = free_port()
     command = [python, "-m", "proxy", "serve", "--upstream", f"{far}/v1", "--port", str(port)]
-    with running([*command, *options], port, "/readyz") as server:
+    with running([*command, *options], port, "/readyz", environment) as server:
         yield server
 
 

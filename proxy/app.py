@@ -230,6 +230,7 @@ def configure_logging(
     Every line of a ``worker`` has its number.
     """
     level = getattr(logging, settings.log_level.upper())
+    lines: Any = _Unfailing(stream or sys.stderr)
     render: Any = structlog.processors.JSONRenderer(_in_json)
     if settings.log_format is LogFormat.CONSOLE:
         render = structlog.dev.ConsoleRenderer(colors=False)
@@ -244,10 +245,25 @@ def configure_logging(
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(stream or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(lines),
     )
     logging.basicConfig(handlers=[LibraryLog()], level=max(level, logging.WARNING), force=True)
     logging.captureWarnings(capture=True)
+
+
+class _Unfailing:
+    """Where lines go that nobody shall fail for: one that cannot be written is lost (law 8)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):  # a full disk; nobody reads any more; closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _in_json(event: Mapping[str, Any], default: Callable[[Any], Any]) -> str:

@@ -349,6 +349,24 @@ def test_exchanges_are_logged_together_as_any_line_is():
     assert len(found) == 2
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("closed")])
+def test_a_line_that_cannot_be_written_is_nobodys_fault(error):
+    with logging_to() as stream:
+
+        def fails(*_):
+            raise error
+
+        written, stream.write = stream.write, fails
+        structlog.get_logger("laconic").warning("ledger-lost")
+        logging.getLogger("aiohttp.server").error("Error")
+        sink = LogSink()
+        sink.write(LedgerEntry(request_id="r", started_at="t", method="GET", path="/"))
+        sink.close()
+        stream.write = written
+        structlog.get_logger("laconic").warning("room again")
+    assert [line["event"] for line in lines_of(stream)] == ["room again"]
+
+
 def test_exchanges_are_not_logged_where_their_level_is_not_wanted():
     with logging_to(log_level="warning") as stream:
         sink = LogSink()

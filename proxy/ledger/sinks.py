@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -108,8 +107,7 @@ class LogSink:
         self._steps = None
         lines, self._lines = self._lines, []
         if lines:
-            with suppress(OSError, ValueError):  # nobody reads any more, or the stream was closed
-                structlog.get_config()["logger_factory"]().info("\n".join(lines))
+            structlog.get_config()["logger_factory"]().info("\n".join(lines))
 
     def close(self) -> None:
         """Write what was gathered."""
