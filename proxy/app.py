@@ -432,10 +432,18 @@ def open_upstreams(
 
 
 def open_sinks(settings: Settings) -> list[Sink]:
-    """Open the log and, unless turned off, the ledger's file.  Raises PolicyError."""
-    if settings.ledger_path is None:
-        return [LogSink()]
-    return [LogSink(), SqliteSink(settings.ledger_path)]
+    """Open the log, the ledger's file unless turned off, and telemetry where it is asked for.
+
+    Raises PolicyError.
+    """
+    sinks: list[Sink] = [LogSink()]
+    if settings.otel:
+        from proxy import telemetry  # noqa: PLC0415 - an extra
+
+        sinks.append(telemetry.from_environment())
+    if settings.ledger_path is not None:
+        sinks.append(SqliteSink(settings.ledger_path))
+    return sinks
 
 
 def open_disk_memo(settings: Settings) -> DiskMemo | None:

@@ -148,6 +148,9 @@ class Settings(BaseModel):
     ledger_path: Annotated[Path | None, BeforeValidator(_off), _A_PATH] = None
     """SQLite file of the ledger; ``none`` keeps the log lines only.  Default:
     ``$XDG_STATE_HOME/laconic/ledger.sqlite3``, else ``~/.local/state/laconic/ledger.sqlite3``."""
+    otel: bool = False
+    """Send spans and metrics by OpenTelemetry, where and how the ``OTEL_*`` variables say; wants
+    the ``otel`` extra."""
     log_level: LogLevel = LogLevel.INFO
     """The least severe log line that is written."""
     log_format: LogFormat = LogFormat.JSON

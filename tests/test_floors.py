@@ -13,7 +13,7 @@ FLOORS = [
     {"types", "errors"},
     {"wire", "policy", "tokens", "settings"},
     {"tagging", "compress"},
-    {"upstream", "engine", "scorers", "ledger", "memo", "writing"},
+    {"upstream", "engine", "scorers", "ledger", "memo", "telemetry", "writing"},
     {"gateway"},
     {"app", "admin", "dashboard", "workers"},
     {"cli", "__main__"},
@@ -26,6 +26,7 @@ HOMES = {
     "transformers": {"scorers"},
     "tokenizers": {"scorers"},
     "tiktoken": {"tokens"},
+    "opentelemetry": {"telemetry"},
     "structlog": {"app", "workers", "gateway", "ledger"},
 }
 HEAVY = ("torch", "transformers")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,6 +38,22 @@ def _new_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
+
+
+def traceparent_of(header: str | None) -> str | None:
+    """Return the caller's span where a header names one (W3C Trace Context, 3.2).
+
+    >>> traceparent_of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01") is None
+    False
+    >>> traceparent_of("00-1-2-01") is None
+    True
+    """
+    return header if header and _TRACEPARENT.fullmatch(header) else None
+
+
 def target_of(request: web.Request) -> str:
     """Return path and query as sent, also where the request line named the whole URL."""
     raw = request.raw_path
@@ -54,6 +71,7 @@ class Exchange:
     path: str
     api_key: str | None = field(repr=False)
     request_id: str = field(default_factory=_new_id)
+    traceparent: str | None = None
     started_unix_s: float = field(default_factory=time.time)
     started_s: float = field(default_factory=time.perf_counter)
     endpoint: Endpoint | None = None
@@ -81,6 +99,7 @@ class Exchange:
             method=request.method,
             path=target_of(request).partition("?")[0],
             api_key=api_key_of(request.headers),
+            traceparent=traceparent_of(request.headers.get("traceparent")),
         )
 
     @property
@@ -180,6 +199,7 @@ class Exchange:
                 "api_key_hash": hash_api_key(self.api_key),
                 "key_name": self.guest.key,
                 "upstream": self.upstream,
+                "traceparent": self.traceparent,
                 "upstream_host": self.host,
                 **_of_compression(self.prepared),
                 **_of_usage(self.observer),

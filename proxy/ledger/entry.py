@@ -125,6 +125,9 @@ class LedgerEntry:
     upstream: Annotated[
         str | None, "The upstream of `routes.yaml`; null for that of the settings."
     ] = None
+    traceparent: Annotated[
+        str | None, "The caller's span, of W3C Trace Context; null where it named none."
+    ] = None
     upstream_host: Annotated[
         str | None, "The host that the request went to: whose prices hold."
     ] = None

@@ -78,6 +78,7 @@ MIGRATIONS: Final = (
     ALTER TABLE exchanges ADD COLUMN key_name TEXT;
     ALTER TABLE exchanges ADD COLUMN upstream TEXT
     """,
+    "ALTER TABLE exchanges ADD COLUMN traceparent TEXT",
     """
     ALTER TABLE exchanges ADD COLUMN unchanged_tokens INTEGER;
     ALTER TABLE exchanges ADD COLUMN busted_tokens INTEGER NOT NULL DEFAULT 0;
