@@ -155,7 +155,8 @@ def operation_of(entry: LedgerEntry) -> str | None:
     """Return what the conventions call an exchange; None for what is no model's work."""
     if entry.method != "POST":
         return None
-    return next((name for end, name in _OPERATIONS if entry.path.endswith(end)), None)
+    path = entry.record()["path"]
+    return next((name for end, name in _OPERATIONS if path.endswith(end)), None)
 
 
 def attributes(entry: LedgerEntry, operation: str | None) -> dict[str, Any]:

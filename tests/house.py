@@ -145,6 +145,7 @@ async def house(
     policy_set=None,
     environ=None,
     ledger_path=None,
+    sinks=(),
     **settings,
 ):
     """A proxy in front of ``upstream``, on a free port of loopback."""
@@ -153,7 +154,7 @@ async def house(
     store = PolicyStore(policy_set or policies(), fallback=fallback)
     ledger, method, engine = Notebook(), method or DropsX(), engine or InstantEngine()
     app = build_app(
-        values, store, method=method, engine=engine, sinks=[ledger], environ=environ or {}
+        values, store, method=method, engine=engine, sinks=[ledger, *sinks], environ=environ or {}
     )
     runner = build_runner(app, values)
     _, port = await listen(runner, "127.0.0.1", settings.get("port", 0))

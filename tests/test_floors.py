@@ -13,8 +13,8 @@ FLOORS = [
     {"types", "errors"},
     {"wire", "policy", "tokens", "settings"},
     {"tagging", "compress"},
-    {"upstream", "engine", "scorers", "ledger", "memo", "telemetry", "writing"},
-    {"gateway"},
+    {"upstream", "engine", "scorers", "ledger", "memo", "writing"},
+    {"gateway", "telemetry"},
     {"app", "admin", "dashboard", "workers"},
     {"cli", "__main__"},
 ]
