@@ -36,7 +36,7 @@ serve: $(VENV)/.installed ## the proxy in front of $(UPSTREAM)
 test: $(VENV)/.installed
 	$(BIN)/pytest -q -n $(WORKERS)
 
-test-clients: $(VENV)/.installed $(foreach client,langchain llamaindex pydantic-ai agents instructor litellm node,$(CLIENTS)/$(client)/.installed) ## every client, directly and through the proxy; writes the table of docs/clients.md
+test-clients: $(VENV)/.installed $(foreach client,langchain llamaindex pydantic-ai agents instructor litellm node serving,$(CLIENTS)/$(client)/.installed) ## every client, directly and through the proxy; writes the table of docs/clients.md
 	LACONIC_CLIENTS=$(CLIENTS) $(BIN)/pytest -q tests/clients
 
 $(CLIENTS)/node/.installed: tests/clients/node/package.json tests/clients/node/package-lock.json
@@ -45,6 +45,12 @@ $(CLIENTS)/node/.installed: tests/clients/node/package.json tests/clients/node/p
 	npm ci --silent --prefix $(@D)
 	touch $@
 
+# What `transformers serve` needs beside what is in our own environment.
+$(CLIENTS)/serving/.installed: tests/clients/serving.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-deps --target $(@D) --requirement $<
+	touch $@
+
+# $(CLIENTS)/llama-cpp/.installed is made on request alone: it compiles for minutes.
 $(CLIENTS)/%/.installed: tests/clients/%.txt
 	$(PYTHON) -m venv $(CLIENTS)/$*
 	$(CLIENTS)/$*/bin/pip install --quiet --requirement $<

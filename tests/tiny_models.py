@@ -1,8 +1,14 @@
 """Models of a few kilobytes with random weights, saved as the hub has them."""
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    BertConfig,
+    BertForTokenClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 SHAPE = {
     "vocab_size": 40,
@@ -36,3 +42,28 @@ def bert_classifier(path, words, length=20):
     torch.manual_seed(0)
     config = BertConfig(**SHAPE, max_position_embeddings=length)
     return saved(path, bert_tokenizer(words, length), BertForTokenClassification(config))
+
+
+CHATML = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant
+{% endif -%}
+"""
+
+
+def chatting_llama(path, length=16_384):
+    """A causal model that can be talked to; its tokens are bytes."""
+    words = ["<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    names = {"bos_token": words[0], "eos_token": words[1], "pad_token": words[1]}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=CHATML, **names)
+    torch.manual_seed(0)
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    shape = SHAPE | {"vocab_size": len(words)}
+    config = LlamaConfig(**shape, **ids, max_position_embeddings=length)
+    return saved(path, fast, LlamaForCausalLM(config))

@@ -196,16 +196,16 @@ def compared(name, direct, plain, compressing):
 def _got(run, name):
     """What the client got, without what every proxy and every moment changes."""
     text = json.dumps(run.got.get(name, "nothing")).replace(run.url, "URL")
-    return _timeless(json.loads(_without_ids(text)))
+    return timeless(json.loads(without_ids(text)))
 
 
-def _timeless(value):
+def timeless(value):
     """Without clocks and the headers that every hop has of its own; the upstream's clock says 1."""
     match value:
         case list():
-            return [_timeless(one) for one in value if not _is_field_apart(one)]
+            return [timeless(one) for one in value if not _is_field_apart(one)]
         case dict():
-            return {key: _timeless(one) for key, one in value.items()}
+            return {key: timeless(one) for key, one in value.items()}
         case int() | float() if value > LONG_AGO:
             return "MOMENT"
     return value
@@ -232,10 +232,10 @@ def _request(seen):
     text = json.dumps([seen.method, seen.target, kept, seen.body.decode("latin-1")])
     boundary = re.search(r'multipart/form-data; boundary=([^"]+)"', text)
     text = text.replace(boundary[1], "BOUNDARY") if boundary else text
-    return json.loads(_without_ids(text))
+    return json.loads(without_ids(text))
 
 
-def _without_ids(text):
+def without_ids(text):
     return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID", text)
 
 
