@@ -14,7 +14,14 @@ PEERS ?= $(or $(LACONIC_PEERS),.peers)
 # Where other people's clients live, each in an environment of its own.
 CLIENTS ?= $(or $(LACONIC_CLIENTS),.clients)
 
-.PHONY: demo serve test test-clients check format bench bench-peers clean
+# The tests of what is pure: values, wire, policies, tokens, settings, tagging, compression.
+PURE := $(wildcard tests/test_wire_*.py tests/test_policy_*.py tests/test_compress_*.py) \
+	$(addprefix tests/test_,laws.py reference.py reference_llmlingua.py settings.py tagging.py tokens.py tool_results.py)
+
+# Seconds for each target of `make fuzz`.
+FUZZ_S ?= 60
+
+.PHONY: demo serve test test-clients check format fuzz coverage bench bench-peers clean
 
 define install_torch
 	$(1)/bin/pip install --quiet --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)+cpu \
@@ -77,5 +84,19 @@ $(PEERS)/%/.installed: benchmarks/peers/%.txt constraints.txt
 	$(PEERS)/$*/bin/pip install --quiet --requirement benchmarks/peers/$*.txt
 	touch $@
 
+coverage: $(VENV)/.installed ## branches of the pure floors (0-2) that no test takes
+	$(BIN)/coverage run -m pytest -q -p no:cacheprovider $(PURE)
+	$(BIN)/coverage report
+
+fuzz: .fuzz/.installed ## the wire format under inputs that coverage guides; what fails is kept as a test
+	for target in scanner splices events usage encodings headers; do \
+		PYTHONPATH=. .fuzz/bin/python tests/fuzz/run.py $$target --seconds $(FUZZ_S) || exit 1; \
+	done
+
+.fuzz/.installed: tests/fuzz/requirements.txt constraints.txt
+	$(PYTHON) -m venv .fuzz
+	.fuzz/bin/pip install --quiet --constraint constraints.txt --requirement tests/fuzz/requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .fuzz $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

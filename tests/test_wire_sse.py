@@ -111,6 +111,16 @@ def test_an_event_above_the_limit_is_stepped_over(large, step):
     assert observe(chunks, max_event_bytes=100) == [b"a", b"b"]
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r", b"\r\n"])
+def test_an_event_of_just_the_limit_is_read_however_it_is_cut(end):
+    line = b"data: " + b"x" * 10
+    stream = (line + end + end) * 2
+    for step in (1, 2, len(stream)):
+        observer = SseObserver(max_event_bytes=len(line))
+        chunks = (stream[at : at + step] for at in range(0, len(stream), step))
+        assert [event for chunk in chunks for event in observer.feed(chunk)] == [b"x" * 10] * 2
+
+
 def test_memory_is_bounded_on_an_endless_line():
     observer = SseObserver(max_event_bytes=1000)
     for _ in range(100):

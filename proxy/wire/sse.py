@@ -43,7 +43,7 @@ class SseObserver:
         self._after_cr = chunk.endswith(b"\r")
         payloads = []
         for line in lines:
-            self._grow(line)
+            self._grow(line.rstrip(b"\r\n"))  # its end counts for nothing, however it is cut
             if line.endswith((b"\n", b"\r")):
                 payloads += self._end_line()
         return payloads
@@ -63,7 +63,7 @@ class SseObserver:
         self._data_bytes = 0
 
     def _end_line(self) -> list[bytes]:
-        line = bytes(self._line).rstrip(b"\r\n")
+        line = bytes(self._line)
         self._line.clear()
         if self._at_start:
             line = line.removeprefix(_BOM)
