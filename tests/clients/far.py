@@ -73,6 +73,8 @@ class Far:
             app.router.add_post(f"{prefix}/embeddings", self._embeddings)
         app.router.add_post("/v1/files", self._files)
         app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/realtime", self._realtime)
+        app.router.add_get("/v1/responses", self._responses_socket)
         return app
 
     @web.middleware
@@ -81,7 +83,8 @@ class Far:
         headers = tuple((name.decode(), value.decode()) for name, value in request.raw_headers)
         seen = Seen(request.method, request.raw_path, headers, body)
         self.seen.setdefault(_sender(request), []).append(seen)
-        request[ASKED] = json.loads(body) if request.content_type == "application/json" else {}
+        is_json = body and request.content_type == "application/json"
+        request[ASKED] = json.loads(body) if is_json else {}
         request[ASKED]["model"] = request[ASKED].get("model") or request.match_info.get("model", "")
         return await _trouble(request, len(self.seen[_sender(request)])) or await handler(request)
 
@@ -142,6 +145,35 @@ class Far:
     async def _models(self, _request):
         model = {"id": "gpt-4o-mini", "object": "model", "created": 1, "owned_by": "far"}
         return told({"object": "list", "data": [model]})
+
+    async def _realtime(self, request):
+        created = {"type": "session.created", "event_id": "e", "session": {"type": "realtime"}}
+        place = {"response_id": "r", "item_id": "i", "output_index": 0, "content_index": 0}
+        deltas = [
+            {"type": "response.output_text.delta", "event_id": "e", "delta": word, **place}
+            for word in WORDS
+        ]
+        done = {"type": "response.done", "event_id": "e", "response": {"id": "r", "output": []}}
+        return await self._talk(request, [created], lambda _: [*deltas, done])
+
+    async def _responses_socket(self, request):
+        return await self._talk(request, [], lambda asked: response_events(asked, Answer(SAID)))
+
+    async def _talk(self, request, first, events):
+        """Answer each ``response.create`` over a WebSocket, and keep all that is said there."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        for event in first:
+            await socket.send_json(event)
+        async for message in socket:
+            said = Seen("said", request.raw_path, (), message.data.encode())
+            self.seen[_sender(request)].append(said)
+            asked = json.loads(message.data)
+            for event in events(asked) if asked["type"] == "response.create" else ():
+                await socket.send_json(event)
+        closed = Seen(f"closed {socket.close_code}", request.raw_path, (), b"")
+        self.seen[_sender(request)].append(closed)
+        return socket
 
 
 def _sender(request):

@@ -36,7 +36,14 @@ LIMIT_S = 5 * PATIENCE_S  # for one run of one script, on a machine with other t
 QUESTION, PASSAGES = load_passages()
 LONG = prompt_of(PASSAGES, QUESTION)
 LONG_AGO = 1.5e9  # seconds since 1970: whatever is above is a clock's
-HOP_BY_HOP = {"host", "connection", "keep-alive", "transfer-encoding"}
+HOP_BY_HOP = {
+    "host",
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "upgrade",
+    "sec-websocket-key",  # a random number
+}
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,33 @@ def azure(at):
     ]
 
 
+@does("realtime over WebSocket")
+async def realtime(at):
+    said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": LONG}]}
+    async with aclient(at) as caller, caller.realtime.connect(model="gpt-realtime") as connection:
+        await connection.session.update(session={"type": "realtime"})
+        await connection.conversation.item.create(item=said)
+        await connection.response.create()
+        return await until(connection, "response.done")
+
+
+@does("responses over WebSocket")
+async def responses_socket(at):
+    async with aclient(at) as caller, caller.responses.connect() as connection:
+        await connection.send({"type": "response.create", "model": MODEL, "input": LONG})
+        return await until(connection, "response.completed")
+
+
+async def until(connection, last):
+    """What is said, until that was said."""
+    events = []
+    async for event in connection:
+        events.append(plain(event))
+        if event.type == last:
+            break
+    return events
+
+
 @does("policy by header")
 def policy(at):
     caller = client(at, default_headers={"x-laconic-policy": "off"})
