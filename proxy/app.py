@@ -48,7 +48,7 @@ from proxy.gateway import (
 )
 from proxy.gateway.breaker import PAUSE_S
 from proxy.gateway.compression import Incoming, Prepared
-from proxy.ledger import Clerk, LogSink, Sink, SqliteSink
+from proxy.ledger import Bounds, Clerk, LogSink, Sink, SqliteSink
 from proxy.memo import DiskMemo, DiskShelf, SharedTurns, TurnMemo, Usage, VectorMemo
 from proxy.policy import (
     PolicySet,
@@ -442,7 +442,8 @@ def open_sinks(settings: Settings) -> list[Sink]:
 
         sinks.append(telemetry.from_environment())
     if settings.ledger_path is not None:
-        sinks.append(SqliteSink(settings.ledger_path))
+        bounds = Bounds(settings.ledger_disk_bytes, settings.ledger_days)
+        sinks.append(SqliteSink(settings.ledger_path, bounds))
     return sinks
 
 

@@ -148,6 +148,10 @@ class Settings(BaseModel):
     ledger_path: Annotated[Path | None, BeforeValidator(_off), _A_PATH] = None
     """SQLite file of the ledger; ``none`` keeps the log lines only.  Default:
     ``$XDG_STATE_HOME/laconic/ledger.sqlite3``, else ``~/.local/state/laconic/ledger.sqlite3``."""
+    ledger_disk_bytes: Size = ByteSize(4 * 2**30)
+    """Size of that file, about, some six million exchanges; past it, the oldest go."""
+    ledger_days: Annotated[int, Field(ge=1)] | None = None
+    """Days that exchanges stay in the ledger; as long as there is room, if left out."""
     otel: bool = False
     """Send spans and metrics by OpenTelemetry, where and how the ``OTEL_*`` variables say; wants
     the ``otel`` extra."""

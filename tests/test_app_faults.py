@@ -78,7 +78,10 @@ class Running:
     def rows(self):
         with closing(sqlite3.connect(self.ledger)) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            return [row[0] for row in database.execute("SELECT request_id FROM exchanges")]
+            return [
+                row[0]
+                for row in database.execute("SELECT request_id FROM exchanges ORDER BY rowid")
+            ]
 
     async def written(self, request_id):
         async with asyncio.timeout(LONG_S):

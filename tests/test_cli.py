@@ -7,17 +7,16 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-import structlog
-from typer.testing import CliRunner
+from pyarrow.parquet import read_table
 
 import proxy
-from proxy.cli.commands import app
 from proxy.cli.compressing import plan
 from proxy.ledger import LedgerEntry, SqliteSink, outcome_fields
 from proxy.settings import Settings
-from proxy.types import Component, Count, Mode, Outcome, Reason
+from proxy.types import Arm, Component, Count, Mode, Outcome, Reason
 
 ENTRY = LedgerEntry(
     request_id="req_1",
@@ -43,19 +42,6 @@ ENTRY = LedgerEntry(
         )
     ),
 )
-
-
-@pytest.fixture
-def laconic(tmp_path, monkeypatch):
-    """Runs the command line in an environment of its own."""
-    for name in [name for name in os.environ if name.startswith("LACONIC_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.chdir(tmp_path)
-    runner = CliRunner()
-    yield lambda *arguments: runner.invoke(app, [str(argument) for argument in arguments])
-    structlog.reset_defaults()  # `serve` had logs written to a stream that is closed by now
 
 
 @pytest.fixture
@@ -106,6 +92,24 @@ def test_help_names_every_command_and_loads_no_model_and_no_server():
 @pytest.mark.parametrize("arguments", [["--nonsense"], ["nonsense"], ["report", "--by", "moon"]])
 def test_wrong_usage_exits_2(laconic, arguments):
     assert laconic(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_what_completes_a_command(shell):
+    asked = {
+        "bash": {"COMP_WORDS": "laconic re", "COMP_CWORD": "1"},
+        "zsh": {"_TYPER_COMPLETE_ARGS": "laconic re"},
+        "fish": {"_TYPER_COMPLETE_ARGS": "laconic re", "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+    }
+    told = subprocess.run(  # noqa: S603 - our own command
+        [Path(sys.executable).with_name("laconic")],
+        env={**os.environ, "_LACONIC_COMPLETE": f"complete_{shell}", **asked[shell]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "report" in told.stdout
+    assert "serve" not in told.stdout
 
 
 def test_python_m_proxy_is_the_same_command():
@@ -224,9 +228,86 @@ def test_report_since_leaves_older_exchanges_out(laconic, ledger):
     assert json.loads(report.stdout)["total"]["exchanges"] == 1
 
 
+def test_report_until_leaves_newer_exchanges_out(laconic, ledger):
+    report = laconic("report", "--ledger", ledger, "--json", "--until", "2026-03-02T10:00")
+    found = json.loads(report.stdout)
+    assert (found["total"]["exchanges"], found["until"]) == (1, "2026-03-02T10:00:00")
+
+
+def test_report_has_dollars_where_the_policies_say_prices(laconic, ledger, tmp_path):
+    (tmp_path / "mine").mkdir()
+    prices = "prices:\n  - {model: gpt-5, input: 10, cache_read: 1, output: 40}\n"
+    (tmp_path / "mine" / "routes.yaml").write_text(prices)
+    asked = ("report", "--ledger", ledger, "--policies", tmp_path / "mine")
+    total = json.loads(laconic(*asked, "--json").stdout)["total"]
+    assert total["value_usd"] == (500 * 10 + 100 * 1) / 1e6
+    assert (total["priced"], total["unpriced"]) == (2, 0)
+    assert "$0.005100" in laconic(*asked).stdout
+    told = laconic("report", "--ledger", ledger).stdout
+    assert "2 exchanges have no known price" in " ".join(told.split())
+    assert "$" not in told.partition("Passed")[0]
+
+
+def test_report_refuses_a_provider_that_there_is_not(laconic, ledger, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "routes.yaml").write_text("prices:\n  - {provider: opnai}\n")
+    for command in (("report", "--ledger", ledger, "--policies"), ("check",)):
+        done = laconic(*command, tmp_path / "mine")
+        assert done.exit_code == 2
+        assert "prices[0].provider: found 'opnai'" in done.stderr
+
+
+def test_report_as_parquet_is_read_back(laconic, ledger, tmp_path):
+    done = laconic("report", "--ledger", ledger, "--by", "day", "--parquet", tmp_path / "days")
+    assert done.exit_code == 0
+    rows = read_table(tmp_path / "days").to_pylist()
+    as_json = json.loads(laconic("report", "--ledger", ledger, "--by", "day", "--json").stdout)
+    assert [row["passes"] for row in rows] == ["", "too-short=1"]
+    assert [{**row, "passes": {}} for row in rows] == [
+        {**row, "passes": {}} for row in as_json["rows"]
+    ]
+
+
+def test_report_draws_a_line_of_what_was_saved(laconic, ledger):
+    assert "█▁" in laconic("report", "--ledger", ledger, "--by", "model").stdout
+
+
+def test_report_says_how_far_the_counts_are_apart(laconic, ledger):
+    (drift,) = json.loads(laconic("report", "--ledger", ledger, "--json").stdout)["drift"]
+    assert (drift["model"], drift["edited"]["median"], drift["untouched"]["median"]) == (
+        "gpt-5",
+        10.0,
+        -590.0,
+    )
+    assert "+10.0 (10 to 10; 1)" in laconic("report", "--ledger", ledger).stdout
+
+
+def test_report_compares_what_was_held_out(laconic, tmp_path):
+    path = tmp_path / "arms.sqlite3"
+    sink = SqliteSink(path)
+    for arm in Arm:
+        sink.write(replace(ENTRY, arm=arm, conversation=arm))
+    sink.close()
+    asked = ("report", "--ledger", path, "--by", "arm")
+    comparison = json.loads(laconic(*asked, "--json").stdout)["comparison"]
+    assert comparison["exchanges"] == {"compressed": 1, "held-out": 1}
+    assert "second tries" in laconic(*asked).stdout
+
+
+def test_report_by_arm_says_where_there_is_nothing_to_compare(laconic, ledger):
+    assert "Nothing to compare" in laconic("report", "--ledger", ledger, "--by", "arm").stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [["--since", "yesterday"], ["--json", "--csv"], ["--ledger", "none"], ["--ledger", "nowhere"]],
+    [
+        ["--since", "yesterday"],
+        ["--until", "tomorrow"],
+        ["--json", "--csv"],
+        ["--csv", "--parquet", "x"],
+        ["--ledger", "none"],
+        ["--ledger", "nowhere"],
+    ],
 )
 def test_report_refuses(laconic, arguments):
     done = laconic("report", *arguments)

@@ -81,7 +81,7 @@ def test_a_healthy_machine_passes_every_check(examine, asked):
     assert list(found)[:6] == [
         "python", "packages", "encodings", "settings", "policies", "processor",
     ]  # fmt: skip
-    assert list(found)[-4:] == ["ledger", "memo", "upstream", "clock"]
+    assert list(found)[-5:] == ["ledger", "memo", "prices", "upstream", "clock"]
     assert found["upstream"] == found["model"] == found["backend fp32"] == "ok"
 
 
@@ -125,6 +125,22 @@ def test_the_upstream_is_asked_once_without_a_key(asked, monkeypatch):
     assert date is not None
     assert [path for path, _ in seen] == ["/v1/models"]
     assert not {name.lower() for name in seen[0][1]} & {"authorization", "api-key", "cookie"}
+
+
+def test_every_upstream_of_the_routes_is_asked(asked, nobody, tmp_path):
+    (tmp_path / "routes.yaml").write_text(
+        f"upstreams:\n  near: {{url: {asked[0]}/v1}}\n  far: {{url: {nobody}}}\n"
+        "  locked: {url: https://127.0.0.1:1, tls: {ca_file: /nowhere.pem}}\n"
+    )
+    near, far, locked = doctor.upstreams(tmp_path)
+    assert near == Finding("upstream near", Verdict.OK, f"{asked[0]}/v1 answers, 401 without a key")
+    assert (far.check, far.verdict, far.todo) == (
+        "upstream far",
+        Verdict.WARN,
+        "look at the address and the network",
+    )
+    assert (locked.check, locked.verdict) == ("upstream locked", Verdict.FAIL)
+    assert list(doctor.upstreams(None)) == []
 
 
 def test_old_python_fails():

@@ -27,9 +27,10 @@ HOMES = {
     "tokenizers": {"scorers"},
     "tiktoken": {"tokens"},
     "opentelemetry": {"telemetry"},
+    "genai_prices": {"ledger"},
     "structlog": {"app", "workers", "gateway", "ledger"},
 }
-HEAVY = ("torch", "transformers")
+HEAVY = ("torch", "transformers", "genai_prices")
 IMPURE = {"socket", "time", "datetime", "os", "logging", "random", "asyncio", "threading"}
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from contextlib import closing
 from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import structlog
 
 from proxy.errors import PolicyError
 from proxy.ledger import (
+    Between,
+    Bounds,
     Clerk,
     Ended,
     Group,
@@ -30,7 +33,7 @@ from proxy.ledger import (
     outcome_fields,
 )
 from proxy.ledger.entry import field_docs, stats
-from proxy.ledger.sqlite import MIGRATIONS, columns
+from proxy.ledger.sqlite import MIGRATIONS, columns, used_bytes
 from proxy.types import Component, Count, Mode, Outcome, Reason
 
 OUTCOME = Outcome(
@@ -384,6 +387,43 @@ def test_a_full_queue_loses_the_entry_and_does_not_block(path):
     assert read(path, "SELECT count(*) FROM exchanges") == [(600 - sink.lost,)]
 
 
+def _aged(number, days):
+    began = datetime.now(UTC) - timedelta(days=days)
+    return replace(ENTRY, request_id=str(number), started_at=began.isoformat())
+
+
+def test_rows_past_their_days_go_with_the_next_ones(path):
+    wrote(path, *(_aged(n, days=n) for n in range(10)))
+    sink = SqliteSink(path, Bounds(days=4))
+    with structlog.testing.capture_logs() as lines:
+        sink.write(_aged("new", days=0))
+        sink.close()
+    ids = {row[0] for row in read(path, "SELECT request_id FROM exchanges")}
+    assert ids == {"0", "1", "2", "3", "new"}
+    assert lines == [{"event": "ledger-bounded", "log_level": "info", "size": None, "days": 4}]
+    assert Ledger(path).total().exchanges == 5
+
+
+def test_a_ledger_stays_within_its_size_and_keeps_the_newest(path):
+    sink = SqliteSink(path, Bounds(size=600_000), linger_s=0.01)
+    for n in range(6_000):
+        if n % 500 == 0:
+            sink.flush()
+        sink.write(_aged(n, days=1 - n / 10_000))
+    sink.flush()
+    used = used_bytes(sink._database)
+    sink.close()
+    ids = [int(row[0]) for row in read(path, "SELECT request_id FROM exchanges ORDER BY rowid")]
+    assert used < 1_000_000
+    assert 100 < len(ids) < 3_000
+    assert ids == list(range(6_000 - len(ids), 6_000))
+    assert (sink.lost, Ledger(path).total().exchanges) == (0, len(ids))
+
+
+def test_without_bounds_nothing_goes(path):
+    assert wrote(path, *(_aged(n, days=5_000) for n in range(10))).total().exchanges == 10
+
+
 def test_entries_of_many_threads_are_all_written(path):
     sink = SqliteSink(path)
     threads = [
@@ -467,6 +507,7 @@ def test_report_separates_first_repeated_audited_and_passed(path):
             completion_tokens=90,
             resent=1,
             incomplete=1,
+            failed=1,
             compress_ms=9.375,
             passes={"audit": 1, "refused-edited": 1, "too-short": 1},
         )
@@ -494,7 +535,7 @@ def test_report_groups_by(path, by, keys):
 
 def test_report_since_a_day(path):
     late = replace(ENTRY, started_at="2026-03-02T00:00:00+00:00")
-    assert wrote(path, late, ENTRY).total(since="2026-03-02").exchanges == 1
+    assert wrote(path, late, ENTRY).total(Between("2026-03-02")).exchanges == 1
 
 
 def test_an_empty_ledger_sums_to_nothing(path):

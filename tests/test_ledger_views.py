@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from proxy.errors import PolicyError
-from proxy.ledger import Ended, LedgerEntry, SqliteSink, outcome_fields
-from proxy.ledger.views import Filter, Point, Step, Views, step_for
+from proxy.ledger import Ended, Filter, LedgerEntry, SqliteSink, outcome_fields
+from proxy.ledger.views import Point, Step, Views, step_for
 from proxy.types import Component, Count, Mode, Outcome, Reason
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)

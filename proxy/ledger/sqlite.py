@@ -7,6 +7,9 @@ signal, and the file is never left half-written; a power cut may take the last c
 
 A full queue, a full disk or a database that stays locked loses entries, never an exchange: they
 are counted in ``lost`` and one warning is logged per failure.
+
+Past its bounds, in size and age, the ledger lets go of its oldest rows: with each batch that comes
+in a few more than came, so that it gets back within them and nobody waits for it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +27,13 @@ import structlog
 
 from proxy.errors import PolicyError
 from proxy.ledger.entry import LedgerEntry
+from proxy.ledger.sums import drop_empty, keep_sums
 from proxy.types import Component
 from proxy.writing import Batches, to_wal
+
+_OPENING_S: Final = 120  # another process may bring a large file up to date meanwhile
+_WRITING_MS: Final = 5_000
+_AT_LEAST: Final = 200  # rows to let go of at once, past a bound
 
 MIGRATIONS: Final = (
     """
@@ -86,6 +97,12 @@ MIGRATIONS: Final = (
     ALTER TABLE exchanges ADD COLUMN conversation TEXT;
     ALTER TABLE exchanges ADD COLUMN arm TEXT
     """,
+    """
+    CREATE INDEX exchanges_by_id ON exchanges (request_id);
+    CREATE INDEX exchanges_by_conversation ON exchanges (conversation)
+        WHERE conversation IS NOT NULL;
+    CREATE INDEX exchanges_by_arm ON exchanges (started_at) WHERE arm IS NOT NULL
+    """,
 )
 """Each brings the database from one version to the next; written once, never edited."""
 
@@ -114,13 +131,19 @@ def open_database(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        database = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(
+            path, timeout=_OPENING_S, isolation_level=None, check_same_thread=False
+        )
     except (OSError, sqlite3.Error) as error:
         raise PolicyError(f"{path}: ledger: {error}, wanted a file that can be written") from error
     try:
         to_wal(database)
         database.execute("PRAGMA synchronous=NORMAL")
+        database.execute("BEGIN IMMEDIATE")  # several processes may start at once
         _migrate(database, path)
+        keep_sums(database)
+        database.execute("COMMIT")
+        database.execute(f"PRAGMA busy_timeout={_WRITING_MS}")
     except sqlite3.Error as error:
         database.close()
         raise PolicyError(f"{path}: ledger: {error}, wanted a Laconic ledger") from error
@@ -131,12 +154,10 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 
 def _migrate(database: sqlite3.Connection, path: Path) -> None:
-    """Run the migrations that the database lacks; several processes may start at once."""
-    database.execute("BEGIN IMMEDIATE")
+    """Run the migrations that the database lacks; in a transaction."""
     database.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
     (version,) = database.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
     if version > len(MIGRATIONS):
-        database.execute("ROLLBACK")
         raise PolicyError(
             f"{path}: ledger: found schema version {version}, wanted at most {len(MIGRATIONS)}"
         )
@@ -144,13 +165,27 @@ def _migrate(database: sqlite3.Connection, path: Path) -> None:
         for statement in MIGRATIONS[number].split(";"):
             database.execute(statement)
         database.execute("INSERT INTO schema_version VALUES (?)", (number + 1,))
-    database.execute("COMMIT")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a ledger may hold: so many bytes, and rows of so many days.  None: no bound."""
+
+    size: int | None = None
+    days: float | None = None
 
 
 class SqliteSink:
     """Writes entries to a SQLite file, off the event loop."""
 
-    def __init__(self, path: Path, *, capacity: int = 10_000, linger_s: float = 0.05) -> None:
+    def __init__(
+        self,
+        path: Path,
+        bounds: Bounds | None = None,
+        *,
+        capacity: int = 10_000,
+        linger_s: float = 0.05,
+    ) -> None:
         """Open the database and start the writer.
 
         ``capacity`` entries may wait; a batch gathers for at most ``linger_s``.  Raises
@@ -158,6 +193,8 @@ class SqliteSink:
         """
         self.path = path
         self.lost = 0
+        self._bounds = bounds or Bounds()
+        self._told = False
         self._log = structlog.get_logger("laconic")
         self._database = open_database(path)
         self._batches: Batches[LedgerEntry] = Batches(
@@ -186,10 +223,57 @@ class SqliteSink:
             insert(self._database, [columns(entry) for entry in entries])
         except sqlite3.Error as error:
             self._lose(len(entries), type(error).__name__, str(error))
+        with suppress(sqlite3.Error):  # whatever it is, the next batch tries again, and says so
+            self._forget(_AT_LEAST + 2 * len(entries))
+
+    def _forget(self, rows: int) -> None:
+        """Let go of up to so many rows that are past the bounds, the oldest first."""
+        days, size = self._bounds.days, self._bounds.size
+        gone = 0
+        if days is not None:
+            earliest = datetime.now(UTC) - timedelta(days=days)
+            gone += forget(self._database, rows, earliest.isoformat())
+        if size is not None and used_bytes(self._database) > size:
+            gone += forget(self._database, rows)
+        if gone and not self._told:
+            self._told = True
+            self._log.info("ledger-bounded", size=size, days=days)
 
     def _lose(self, entries: int, why: str, detail: str | None = None) -> None:
         self.lost += entries
         self._log.warning("ledger-lost", entries=entries, lost=self.lost, why=why, detail=detail)
+
+
+def used_bytes(database: sqlite3.Connection) -> int:
+    """Return how much of the file is in use: what was deleted makes room for what comes."""
+    pages, free, size = (
+        int(database.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
+def forget(database: sqlite3.Connection, rows: int, before: str = "~") -> int:
+    """Delete up to so many of the oldest rows that began before a time; return how many.
+
+    Raises sqlite3.Error.
+    """
+    oldest = "SELECT rowid FROM exchanges WHERE started_at < ? ORDER BY started_at LIMIT ?"
+    if database.execute(oldest, (before, 1)).fetchone() is None:
+        return 0
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        done = database.execute(
+            f"DELETE FROM exchanges WHERE rowid IN ({oldest})",  # noqa: S608 - ours
+            (before, rows),
+        )
+        drop_empty(database)
+        database.execute("COMMIT")
+    except sqlite3.Error:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+    return done.rowcount
 
 
 def insert(database: sqlite3.Connection, rows: Sequence[dict[str, Any]]) -> None:

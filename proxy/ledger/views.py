@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from proxy.errors import PolicyError
 from proxy.ledger.entry import component_fields
+from proxy.ledger.query import Between, Filter
 from proxy.types import Component, Count
 
 
@@ -44,26 +45,6 @@ def step_for(since: datetime, until: datetime) -> Step:
     """
     length = until - since
     return next((step for most, step in _FITTING if length <= most), Step.DAY)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which exchanges are looked at; ``None`` is any."""
-
-    policy: str | None = None
-    route: str | None = None
-    model: str | None = None
-    key: str | None = None
-    reason: str | None = None
-
-    def where(self) -> tuple[str, list[str]]:
-        """Return conditions, each behind an AND, and their values."""
-        given = [(name, value) for f in fields(self) if (value := getattr(self, name := f.name))]
-        columns = [(_COLUMNS.get(name, name), value) for name, value in given]
-        return "".join(f" AND {column} = ?" for column, _ in columns), [v for _, v in columns]
-
-
-_COLUMNS: Final = {"key": "key_name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +79,7 @@ SELECT substr(started_at, 1, {length}) AS at,
     total(ended <> 'complete') AS failed,
     coalesce(avg(CASE WHEN tokens_before IS NOT NULL THEN compress_ms END), 0) AS compress_ms,
     coalesce(max(CASE WHEN tokens_before IS NOT NULL THEN compress_ms END), 0) AS slowest_ms
-FROM exchanges WHERE started_at >= ? AND started_at < ?{where}
+FROM exchanges WHERE {where}
 GROUP BY at ORDER BY at
 """
 
@@ -121,10 +102,11 @@ class Views:
     ) -> tuple[Step, list[Point]]:
         """Return the sums per step; steps without exchanges are left out."""
         step = step_for(since, until)
-        where, values = (chosen or Filter()).where()
+        between = Between(_spelt(since), _spelt(until))
+        where, values = replace(chosen or Filter(), between=between).condition()
         query = _SERIES.format(length=step.value, where=where)
         with self._open() as db:
-            rows = db.execute(query, [_spelt(since), _spelt(until), *values]).fetchall()
+            rows = db.execute(query, values).fetchall()
         return step, [_point(row) for row in rows]
 
     def latest(
@@ -134,10 +116,10 @@ class Views:
 
         ``before`` and ``after`` are the ``number`` of an exchange that was seen already.
         """
-        where, values = (chosen or Filter()).where()
+        where, values = (chosen or Filter()).condition()
         bounds = [(" AND rowid < ?", before)] * bool(before) + [(" AND rowid > ?", after)]
         query = (
-            f"SELECT rowid AS number, {_SUMMARY} FROM exchanges WHERE 1"  # noqa: S608 - our names
+            f"SELECT rowid AS number, {_SUMMARY} FROM exchanges WHERE "  # noqa: S608 - our names
             f"{where}{''.join(text for text, _ in bounds)} ORDER BY rowid DESC LIMIT ?"
         )
         with self._open() as db:

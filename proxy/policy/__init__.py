@@ -9,6 +9,7 @@ from proxy.policy.load import (
     read_policy_dir,
     shipped_policies,
 )
+from proxy.policy.prices import PriceSpec
 from proxy.policy.routing import (
     CREDENTIALS,
     FALLBACK,
@@ -48,6 +49,7 @@ __all__ = [
     "Policy",
     "PolicySet",
     "PolicyStore",
+    "PriceSpec",
     "Recall",
     "Route",
     "RouteQuery",

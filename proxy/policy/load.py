@@ -93,6 +93,7 @@ def load_policies(
         routes.fallback,
         MappingProxyType(routes.upstreams),
         routes.upstream,
+        routes.prices,
     )
     return policy_set if fallback is None else policy_set.with_fallback(fallback)
 

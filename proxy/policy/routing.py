@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from proxy.errors import CallerError, PolicyError
 from proxy.policy.explain import found, nearest, one_of
+from proxy.policy.prices import PriceSpec
 from proxy.policy.schema import Policy, Route, Target
 from proxy.policy.upstreams import UpstreamSpec
 
@@ -105,6 +106,7 @@ class PolicySet:
     fallback: str = "default"
     upstreams: Mapping[str, UpstreamSpec] = field(default_factory=dict)
     upstream: str | None = None
+    prices: tuple[PriceSpec, ...] = ()
 
     def with_fallback(self, name: str) -> PolicySet:
         """Return the same set with another fallback; PolicyError where no policy has that name."""

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import AfterValidator, BaseModel, Field, field_serializer, model_validator
 
 from proxy.policy.explain import NOT_SHOWN
+from proxy.policy.prices import PriceSpec
 from proxy.policy.upstreams import STRICT, UpstreamSpec
 from proxy.types import Component, Kind, Mode
 
@@ -476,5 +477,7 @@ class Routes(_Strict):
     """The upstream where no route says another; ``LACONIC_UPSTREAM`` if left out."""
     upstreams: dict[Name, UpstreamSpec] = {}
     """Upstreams by name, beside ``LACONIC_UPSTREAM``."""
+    prices: tuple[PriceSpec, ...] = ()
+    """What tokens cost where the list prices do not say, tried in order: [ledger.md](ledger.md)."""
     routes: tuple[Route, ...] = ()
     """The routes, in order."""

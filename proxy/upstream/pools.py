@@ -99,7 +99,7 @@ class Upstreams:
         )
         known = self._opened.get(spec)
         if known is None or known.material != material:
-            self._opened[spec] = _Opened(material, _context(f"{name}.tls", spec.tls))
+            self._opened[spec] = _Opened(material, tls_context(f"{name}.tls", spec.tls))
 
     def of(self, spec: UpstreamSpec | None) -> Destination:
         """Return where requests for ``spec`` go; the general upstream's, where there is none."""
@@ -153,7 +153,7 @@ def _bytes(where: str, path: Path) -> bytes:
         raise PolicyError(f"{where}: found {error.strerror} at {path}, wanted a file") from error
 
 
-def _context(where: str, tls: Tls) -> ssl.SSLContext | None:
+def tls_context(where: str, tls: Tls) -> ssl.SSLContext | None:
     """Return what TLS is spoken by; None where that is as usual.  Raises PolicyError."""
     if tls == Tls():
         return None

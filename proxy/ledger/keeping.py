@@ -1,0 +1,60 @@
+"""Taking exchanges out of a ledger that may be in use: for good, and a few at a time."""
+# ruff: noqa: S608 - the texts of these statements are ours: values are bound
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from proxy.errors import PolicyError
+from proxy.ledger.query import Filter
+from proxy.ledger.sqlite import open_database
+
+_AT_ONCE: Final = 1_000  # rows: the proxy's own writes wait some tens of ms at most
+
+
+def erase(path: Path, chosen: Filter) -> int:
+    """Delete the exchanges that fit, and what the file still held of them; return how many.
+
+    Raises PolicyError where the file cannot be written.
+    """
+    where, bound = chosen.condition()
+    some = f"SELECT rowid FROM exchanges WHERE {where} LIMIT {_AT_ONCE}"
+    erased = 0
+    with _writing(path) as database:
+        database.execute("PRAGMA secure_delete=ON")  # deleted text is overwritten, not just let go
+        while True:
+            done = database.execute(f"DELETE FROM exchanges WHERE rowid IN ({some})", bound)
+            if done.rowcount <= 0:
+                break
+            erased += done.rowcount
+        database.execute("DELETE FROM sums WHERE exchanges = 0")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return erased
+
+
+def vacuum(path: Path) -> tuple[int, int]:
+    """Give the disk back what is not used; return the file's bytes before and after.
+
+    Needs room for a copy, and nobody writing meanwhile.  Raises PolicyError.
+    """
+    with _writing(path) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = path.stat().st_size
+        database.execute("VACUUM")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return before, path.stat().st_size
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[sqlite3.Connection]:
+    if not path.is_file():
+        raise PolicyError(f"{path}: found no file, wanted a ledger written by `laconic serve`")
+    with closing(open_database(path)) as database:
+        try:
+            yield database
+        except sqlite3.Error as error:
+            raise PolicyError(f"{path}: ledger: {error}, wanted a file to write to") from error
