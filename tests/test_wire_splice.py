@@ -289,6 +289,15 @@ def test_halves_in_another_order_stay_halves():
     assert contents_of(splice(request, [edit])) == [r'"a\ude00\ud83db"']
 
 
+@pytest.mark.parametrize(
+    ("written", "left"), [(r"a\ud83d-b", r"a\ud83db"), (r"a-\ude00b", r"a\ude00b")]
+)
+def test_half_a_pair_beside_a_character_is_no_trap(written, left):
+    request = chat(written)
+    cut = (Span(0, 2), Span(3, 4)) if "d83d" in written else (Span(0, 1), Span(2, 4))
+    assert contents_of(splice(request, [LeafEdit(Address(0, 0), cut)])) == [f'"{left}"']
+
+
 def test_a_leaf_may_become_empty():
     assert contents_of(splice(chat("a", "b"), [LeafEdit(Address(0, 0), ())])) == ['""', '"b"']
 
