@@ -193,6 +193,20 @@ def test_prices_of_the_day_are_summed_up_each_by_itself(path):
     assert part.money.first == Decimal("0.002")
 
 
+def test_prices_by_the_hour_are_summed_up_part_of_a_day_by_part(path):
+    hours = [f"2026-03-01T{hour}:10:00.000+00:00" for hour in ("00", "10", "20")]
+    sold = replace(PAID, model="deepseek-chat", upstream_host="api.deepseek.com")
+    total = wrote(path, *(replace(sold, started_at=hour) for hour in hours)).total(prices=Prices())
+    fresh = [
+        Decimal(
+            price("deepseek-chat", "api.deepseek.com", datetime(2026, 3, 1, hour, tzinfo=UTC))[0]
+        )
+        for hour in (0, 10, 20)
+    ]
+    assert len(set(fresh)) > 1
+    assert total.money.first == 500 * sum(fresh) / 10**6
+
+
 def test_what_the_upstream_did_not_report_is_by_our_own_count(path):
     silent = replace(PAID, prompt_tokens=None, cached_tokens=None, unchanged_tokens=1_300)
     money = wrote(path, replace(silent, tokens_after=2_000)).total(prices=Prices()).money

@@ -82,13 +82,18 @@ class Prices:
             return self._listed(spec.provider, sold)
         return _own_price(spec)
 
+    def steady(self, sold: Sold, until: datetime) -> bool:
+        """Tell whether the price is the same from that moment to another."""
+        if any(spec.since is not None for spec in self._own):
+            return False
+        spec = next((spec for spec in self._own if _fits(spec, sold)), None)
+        if spec is not None and spec.provider is None:
+            return True
+        model = self._find(None if spec is None else spec.provider, sold)
+        return model is None or _is_steady(model, sold.at, until)
+
     def _listed(self, provider: str | None, sold: Sold) -> Price | None:
-        if not sold.model or (provider is None and not sold.host):
-            return None
-        asked = (provider, None if provider else sold.host, sold.model)
-        if asked not in self._models:
-            self._models[asked] = _model(*asked)
-        model = self._models[asked]
+        model = self._find(provider, sold)
         if model is None:
             return None
         prices = model.get_prices(sold.at)
@@ -96,6 +101,24 @@ class Prices:
         if key not in self._known:
             self._known[key] = prices, _list_price(prices, sold.prompt_tokens, model.id)
         return self._known[key][1]
+
+    def _find(self, provider: str | None, sold: Sold) -> ModelInfo | None:
+        if not sold.model or (provider is None and not sold.host):
+            return None
+        asked = (provider, None if provider else sold.host, sold.model)
+        if asked not in self._models:
+            self._models[asked] = _model(*asked)
+        return self._models[asked]
+
+
+def _is_steady(model: ModelInfo, since: datetime, until: datetime) -> bool:
+    """Tell whether a model's price is the same all the time: one from a day on is for good."""
+    from genai_prices.types import StartDateConstraint  # noqa: PLC0415 - loaded by now
+
+    if not isinstance(model.prices, list):
+        return True
+    days = all(isinstance(each.constraint, StartDateConstraint | None) for each in model.prices)
+    return days and model.get_prices(since) is model.get_prices(until)
 
 
 def _fits(spec: PriceSpec, sold: Sold) -> bool:

@@ -5,8 +5,8 @@ at all, ``repeat_saved`` is the same text left out again on a later turn (worth 
 ``audit_saved`` was only measured.  An exchange that was sent again verbatim, or that the upstream
 answered with an error, saved nothing.
 
-Sums come from the half hours of :mod:`proxy.ledger.sums`, and from the rows themselves where a
-moment lies within one.
+Sums come from the parts of days of :mod:`proxy.ledger.sums`, and from the rows themselves where a
+moment lies within one, or hours are asked for.
 """
 # ruff: noqa: S608 - the texts of these statements are ours: values are bound, names are enums
 
@@ -28,7 +28,7 @@ from proxy.ledger.arms import Comparison
 from proxy.ledger.drift import Drift
 from proxy.ledger.economics import Amounts, Line, Money, Price, Prices, Sold, lines, reckoned
 from proxy.ledger.sqlite import MIGRATIONS, open_database
-from proxy.ledger.sums import FIGURES, THRESHOLDS, rows_of
+from proxy.ledger.sums import FIGURES, HOURLY, PARTS, THRESHOLDS, rows_of
 
 
 class Group(StrEnum):
@@ -148,17 +148,21 @@ _KEYS: Final = {
     Group.ROUTE: "route",
     Group.POLICY: "policy",
     Group.MODEL: "model",
-    Group.DAY: "substr(half_hour, 1, 10)",
-    Group.HOUR: "substr(half_hour, 1, 13) || ':00'",
+    Group.DAY: "substr(part, 1, 10)",
+    Group.HOUR: "part",
     Group.REASON: "reason",
     Group.KEY: "key_name",
     Group.UPSTREAM: "upstream",
     Group.ARM: "arm",
 }
-_SOLD: Final = ("route", "upstream", "upstream_host", "model", "size", "written", "half_hour")
+_SOLD: Final = ("route", "upstream", "upstream_host", "model", "size", "written")
+_PAID: Final = (
+    "paid", "paid_by_estimate", "paid_prompt", "paid_cached", "paid_written", "paid_completion",
+    "first_saved", "repeat_saved", "busted_tokens", "audit_first", "audit_repeat",
+)  # fmt: skip
 _MEANS: Final = frozenset({"compress_ms", "duration_ms"})
 _MOMENT: Final = 16  # characters of "2026-03-01T10:00"
-_HALF_HOUR: Final = timedelta(minutes=30)
+_DAY: Final = timedelta(days=1)
 
 
 class Ledger:
@@ -189,7 +193,7 @@ class Ledger:
         self, by: Group | None, between: Between = ALWAYS, prices: Prices | None = None
     ) -> tuple[list[Row], Row]:
         """Return the rows, and the sums over all of them."""
-        rows, total = self._sums("NULL" if by is None else _KEYS[by], between, prices)
+        rows, total = self._sums(by, between, prices)
         if by in (Group.DAY, Group.HOUR):
             return sorted(rows, key=lambda row: row.key or ""), total
         rows.sort(key=lambda row: (-row.tokens_saved, row.key is not None, row.key or ""))
@@ -199,7 +203,7 @@ class Ledger:
         self, by: Group, step: Group, between: Between = ALWAYS
     ) -> dict[str | None, dict[str, int]]:
         """Return each group's saved tokens by day or hour: ``{"rag": {"2026-03-01": 120}}``."""
-        part, bound = _between(between)
+        part, bound = _between(between, hourly=Group.HOUR in (by, step))
         asked = (
             f"SELECT nullif({_KEYS[by]}, ''), {_KEYS[step]}, total(tokens_before - tokens_after) "
             f"FROM ({part}) GROUP BY 1, 2"
@@ -265,22 +269,27 @@ class Ledger:
         told = () if price is None else lines(amounts, price)
         return Reckoning(dict(row), amounts, price, told, reckoned(amounts, price))
 
-    def _sums(self, key: str, between: Between, prices: Prices | None) -> tuple[list[Row], Row]:
-        """Sum up by ``key``; what is bought at different prices is priced before it is added up."""
-        part, bound = _between(between)
-        group = ", ".join(["key", *(_SOLD if prices is not None else ())])
-        sums = ", ".join(f"total({name}) AS {name}" for name in FIGURES)
-        keyed = f"(SELECT nullif({key}, '') AS key, * FROM ({part}) WHERE exchanges > 0)"
+    def _sums(
+        self, by: Group | None, between: Between, prices: Prices | None
+    ) -> tuple[list[Row], Row]:
+        """Sum up by group; what is bought at different prices is priced before it is added up."""
+        key = "NULL" if by is None else f"nullif({_KEYS[by]}, '')"
+        part, bound = _between(between, hourly=by is Group.HOUR)
+        keyed = f"(SELECT {key} AS key, * FROM ({part}) WHERE exchanges > 0)"
+        totals = ", ".join(f"total({name}) AS {name}" for name in FIGURES)
         with self._open() as database:
-            database.execute("BEGIN")  # one transaction: both questions see the same moment
+            database.execute("BEGIN")  # one transaction: all questions see the same moment
             reasons = database.execute(
                 f"SELECT key, reason, total(exchanges) FROM {keyed} WHERE reason <> '' "
                 "GROUP BY key, reason",
                 bound,
             ).fetchall()
             database.row_factory = sqlite3.Row
-            found = database.execute(f"SELECT {group}, {sums} FROM {keyed} GROUP BY {group}", bound)
-            return _rows(found, reasons, prices)
+            figures = database.execute(
+                f"SELECT key, {totals} FROM {keyed} GROUP BY key", bound
+            ).fetchall()
+            paid = () if prices is None else _priced(database, keyed, bound, prices)
+            return _rows(figures, reasons, paid)
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -293,44 +302,68 @@ class Ledger:
             raise PolicyError(f"{self.path}: {error}, wanted a Laconic ledger") from error
 
 
-def _between(between: Between) -> tuple[str, tuple[str, ...]]:
+def _between(between: Between, *, hourly: bool) -> tuple[str, tuple[str, ...]]:
     """Return the query for groups and figures between two moments, and what is bound to it.
 
-    Whole half hours are in ``sums``; the rows of those that a moment divides are summed up anew.
+    Whole parts of days are in ``sums``; the rows of those that a moment divides are summed up
+    anew, and so are all where hours are asked for.
     """
-    first, last = _next_half_hour(between.since), _half_hour_of(between.until)
-    if between.since and between.until and first > last:
-        return rows_of("exchanges", "started_at >= ? AND started_at < ?"), (
-            between.since,
-            between.until,
-        )
-    parts, bound = ["SELECT * FROM sums WHERE half_hour >= ? AND half_hour < ?"], [first, last]
-    for start, end in ((between.since, first), (last, between.until)):
-        if start and end and start < end:
-            parts.append(rows_of("exchanges", "started_at >= ? AND started_at < ?"))
+    since, until = between.since, between.until or "~"
+    timed = "started_at >= ? AND started_at < ?"
+    if hourly:
+        return rows_of("exchanges", timed, part=HOURLY), (since, until)
+    first, last = _next_part(since), _part_of(between.until)
+    if first > last:
+        return rows_of("exchanges", timed), (since, until)
+    queries, bound = ["SELECT * FROM sums WHERE part >= ? AND part < ?"], [first, last]
+    for start, end in ((since, first), (last, until)):
+        if start and start < end:
+            queries.append(rows_of("exchanges", timed))
             bound += [start, end]
-    return " UNION ALL ".join(f"SELECT * FROM ({part})" for part in parts), tuple(bound)
+    return " UNION ALL ".join(f"SELECT * FROM ({query})" for query in queries), tuple(bound)
 
 
-def _half_hour_of(moment: str) -> str:
-    """Return the half hour that a moment lies in; after all of them where it is open."""
+def _part_of(moment: str) -> str:
+    """Return when the part of the day begins that a moment lies in; after all where it is open."""
     if not moment:
         return "~"
-    when = datetime.fromisoformat(moment)
-    return _spelled(when.replace(minute=when.minute // 30 * 30))
+    when = datetime.fromisoformat(moment).isoformat()
+    begun = max(part for part in PARTS if part <= when[11:_MOMENT])
+    return f"{when[:11]}{begun}"
 
 
-def _next_half_hour(moment: str) -> str:
-    """Return the first half hour that begins no earlier than a moment."""
+def _next_part(moment: str) -> str:
+    """Return when the first part of a day begins that begins no earlier than a moment."""
     if not moment:
         return ""
-    when = datetime.fromisoformat(moment)
-    begun = when.replace(minute=when.minute // 30 * 30, second=0, microsecond=0)
-    return _spelled(begun if begun == when else begun + _HALF_HOUR)
+    when = datetime.fromisoformat(moment).replace(tzinfo=None)
+    at = when.isoformat()[11:]
+    later = [part for part in PARTS if f"{part}:00" >= at]
+    if later:
+        return f"{when.date()}T{later[0]}"
+    return f"{(when + _DAY).date()}T{PARTS[0]}"
 
 
-def _spelled(when: datetime) -> str:
-    return when.isoformat(timespec="minutes")[:_MOMENT]
+def _priced(
+    database: sqlite3.Connection, keyed: str, bound: tuple[str, ...], prices: Prices
+) -> Iterator[tuple[str | None, Money]]:
+    """Yield what each key's groups come to; part by part only where their price changes."""
+    totals = ", ".join(f"total({name}) AS {name}" for name in _PAID)
+    group = ", ".join(("key", *_SOLD))
+    whole = f"SELECT {group}, min(part) AS part, max(part) AS last, {totals} FROM {keyed}"
+    parts = f"SELECT {group}, part, {totals} FROM {keyed} WHERE model = ?"
+    found = database.execute(f"{whole} GROUP BY {group}", bound).fetchall()
+    changing = {row["model"] for row in found if not _is_steady(row, prices)}
+    for row in found:
+        if row["model"] not in changing:
+            yield row["key"], reckoned(_amounts(row), prices.of(_sold(row)))
+    for model in changing:
+        for row in database.execute(f"{parts} GROUP BY {group}, part", (*bound, model)):
+            yield row["key"], reckoned(_amounts(row), prices.of(_sold(row)))
+
+
+def _is_steady(group: Mapping[str, Any], prices: Prices) -> bool:
+    return prices.steady(_sold(group), _moment(group["last"]))
 
 
 @dataclass(slots=True)
@@ -341,27 +374,25 @@ class _Sum:
     passes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     money: Money = field(default_factory=Money)
 
-    def add(self, part: Mapping[str, Any], money: Money) -> None:
-        for name in FIGURES:
-            self.figures[name] += part[name]
-        self.money += money
-
 
 def _rows(
-    found: Iterable[Mapping[str, Any]],
+    figures: Iterable[Mapping[str, Any]],
     reasons: Iterable[tuple[str | None, str, float]],
-    prices: Prices | None,
+    paid: Iterable[tuple[str | None, Money]],
 ) -> tuple[list[Row], Row]:
     """Add up what was found, per key and in all."""
     total = _Sum()
     sums: dict[str | None, _Sum] = defaultdict(_Sum)
-    for part in found:
-        money = Money() if prices is None else reckoned(_amounts(part), prices.of(_sold(part)))
-        for one in (sums[part["key"]], total):
-            one.add(part, money)
+    for found in figures:
+        for one in (sums[found["key"]], total):
+            for name in FIGURES:
+                one.figures[name] += found[name]
     for key, reason, exchanges in reasons:
         for one in (sums[key], total):
             one.passes[reason] += int(exchanges)
+    for key, money in paid:
+        for one in (sums[key], total):
+            one.money += money
     return [_row(key, one) for key, one in sums.items()], _row("total", total)
 
 
@@ -372,9 +403,13 @@ def _sold(group: Mapping[str, Any]) -> Sold:
         upstream=group["upstream"] or None,
         host=group["upstream_host"] or None,
         model=group["model"] or None,
-        at=datetime.fromisoformat(group["half_hour"]).replace(tzinfo=UTC),
+        at=_moment(group["part"]),
         prompt_tokens=THRESHOLDS[size - 1] + 1 if size else 0,
     )
+
+
+def _moment(part: str) -> datetime:
+    return datetime.fromisoformat(part).replace(tzinfo=UTC)
 
 
 def _amounts(figures: Mapping[str, Any]) -> Amounts:

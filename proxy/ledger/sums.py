@@ -1,4 +1,4 @@
-"""The ledger's sums by half hours, kept by the database itself.
+"""The ledger's sums by parts of days, kept by the database itself.
 
 A report over a million rows shall not read a million rows.  Triggers add each row that is inserted
 to the sums of its group, and take each one that is deleted off again, whoever inserts or deletes:
@@ -7,7 +7,8 @@ that a Laconic with another definition of it makes it anew when it opens the fil
 
 A group is what a report can be asked by, and what a price hangs on: the model and who sells it, the
 size of the prompt (long ones may cost more per token), whether the provider charged for writing its
-cache, and the half hour (prices change at such times).  Where a row says null a group says ``''``.
+cache, and the part of the day (prices change at such times).  Where a row says null a group says
+``''``.
 """
 
 # ruff: noqa: S608 - the texts of these statements are ours, from this file
@@ -16,12 +17,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 THRESHOLDS: Final = (
     32_000, 100_000, 128_000, 199_999, 200_000, 256_000, 272_000, 512_000, 524_288,
 )  # fmt: skip
 """Prompts of more tokens than one of these may have another price per token."""
+
+PARTS: Final = ("00:00", "00:30", "01:00", "04:00", "06:00", "10:00", "16:30")
+"""When the parts of a day begin, UTC: providers with prices by the hour change them then."""
+
+HOURLY: Final = "substr(started_at, 1, 13) || ':00'"
+"""A part of its own for each hour, where rows are summed up by the hour."""
 
 CACHE_LEAST, CACHE_STEP = 1024, 128
 """A provider's cache holds no shorter beginnings, and holds them in steps (OpenAI's numbers)."""
@@ -41,8 +49,11 @@ FLAGS: Final[Mapping[str, str]] = {
 }
 
 GROUP: Final[Mapping[str, str]] = {
-    "half_hour": "substr(started_at, 1, 14) "
-    "|| CASE WHEN substr(started_at, 15, 2) < '30' THEN '00' ELSE '30' END",
+    "part": "substr(started_at, 1, 11) || CASE "
+    + " ".join(
+        f"WHEN substr(started_at, 12, 5) < '{end}' THEN '{start}'" for start, end in pairwise(PARTS)
+    )
+    + f" ELSE '{PARTS[-1]}' END",
     "route": "route",
     "policy": "policy",
     "mode": "mode",
@@ -118,9 +129,7 @@ def keep_sums(database: sqlite3.Connection) -> None:
 def drop_empty(database: sqlite3.Connection) -> None:
     """Drop the groups that nothing is left of, up to the oldest row; raises sqlite3.Error."""
     (oldest,) = database.execute("SELECT coalesce(min(started_at), '~') FROM exchanges").fetchone()
-    database.execute(
-        "DELETE FROM sums WHERE half_hour <= substr(?, 1, 16) AND exchanges = 0", (oldest,)
-    )
+    database.execute("DELETE FROM sums WHERE part <= substr(?, 1, 16) AND exchanges = 0", (oldest,))
 
 
 def _statements(columns: Sequence[str]) -> list[tuple[str, str]]:
@@ -145,11 +154,12 @@ def _trigger(name: str, event: str, row: str, columns: Sequence[str], sign: str 
     )
 
 
-def rows_of(source: str, where: str = "true", sign: str = "") -> str:
+def rows_of(source: str, where: str = "true", sign: str = "", part: str = GROUP["part"]) -> str:
     """Return the query for each row's group and figures, from a table or a query in brackets."""
     flags = ", ".join(f"({text}) AS {name}" for name, text in FLAGS.items())
     group = ", ".join(
-        f"CAST(coalesce({text}, '') AS TEXT) AS {name}" for name, text in GROUP.items()
+        f"CAST(coalesce({text}, '') AS TEXT) AS {name}"
+        for name, text in {**GROUP, "part": part}.items()
     )
     figures = ", ".join(f"{sign}coalesce({text}, 0) AS {name}" for name, text in FIGURES.items())
     flagged = f"(SELECT *, {flags} FROM {source} WHERE {where})"
