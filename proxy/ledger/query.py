@@ -158,7 +158,7 @@ _KEYS: Final = {
 _SOLD: Final = ("route", "upstream", "upstream_host", "model", "size", "written")
 _PAID: Final = (
     "paid", "paid_by_estimate", "paid_prompt", "paid_cached", "paid_written", "paid_completion",
-    "first_saved", "repeat_saved", "busted_tokens", "audit_first", "audit_repeat",
+    "first_saved", "repeat_saved", "paid_busted", "audit_first", "audit_repeat",
 )  # fmt: skip
 _MEANS: Final = frozenset({"compress_ms", "duration_ms"})
 _MOMENT: Final = 16  # characters of "2026-03-01T10:00"
@@ -422,7 +422,7 @@ def _amounts(figures: Mapping[str, Any]) -> Amounts:
         completion=int(figures["paid_completion"]),
         first=int(figures["first_saved"]),
         repeat=int(figures["repeat_saved"]),
-        busted=int(figures["busted_tokens"]),
+        busted=round(figures["paid_busted"]),
         audit_first=int(figures["audit_first"]),
         audit_repeat=int(figures["audit_repeat"]),
         written=figures["written"] == "1",

@@ -98,6 +98,9 @@ FIGURES: Final[Mapping[str, str]] = {
     "paid_cached": f"CASE WHEN taken THEN coalesce(cached_tokens, {_CACHED}) END",
     "paid_written": "CASE WHEN taken THEN cache_write_tokens END",
     "paid_completion": "CASE WHEN taken THEN completion_tokens END",
+    # Tools and what messages are wrapped in are missed by the cache along with the texts.
+    "paid_busted": "CASE WHEN taken THEN busted_tokens "
+    f"* max(1.0, coalesce(1.0 * prompt_tokens / nullif({_SENT}, 0), 1.0)) END",
     "compress_ms": "CASE WHEN tokens_before IS NOT NULL THEN compress_ms END",
     "duration_ms": "duration_ms",
 }
