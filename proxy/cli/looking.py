@@ -38,19 +38,7 @@ def looked_up(ledger: Ledger, request_id: str, prices: Prices) -> Reckoning:
 
 def as_json(found: Reckoning) -> str:
     """Return one exchange as a JSON object: its columns, and its reckoning."""
-    lines = [
-        {
-            "account": line.account,
-            "text": line.text,
-            "tokens": line.tokens,
-            "usd_per_million": float(line.per_million),
-            "usd": float(line.dollars),
-        }
-        for line in found.lines
-    ]
-    price = None if found.price is None else found.price.source
-    reckoning = {"price": price, "lines": lines, **found.money.record()}
-    return json.dumps({**found.columns, "reckoning": reckoning}, indent=2)
+    return json.dumps({**found.columns, "reckoning": found.record()}, indent=2)
 
 
 def show(found: Reckoning, console: Console | None = None) -> None:

@@ -17,7 +17,7 @@ from aiohttp import web
 from proxy.errors import CallerError, PolicyError
 from proxy.gateway import own_error
 from proxy.gateway.trial import Prepare, trial
-from proxy.ledger import Between, Filter, Group, Ledger
+from proxy.ledger import Between, Filter, Group, Ledger, Prices
 from proxy.ledger.views import Views
 from proxy.policy import PolicyStore
 
@@ -71,7 +71,7 @@ class Dashboard:
 
         def read() -> Any:
             told = since.astimezone(UTC).isoformat(timespec="milliseconds")
-            rows, total = ledger.table(by, Between(told))
+            rows, total = ledger.table(by, Between(told), Prices(self.policies.current.prices))
             return {"by": by, "rows": [row.record() for row in rows], "total": total.record()}
 
         return await asyncio.to_thread(read)
@@ -98,11 +98,16 @@ class Dashboard:
     async def _exchange(self, request: web.Request) -> Any:
         """Tell one exchange, whole."""
         near = _number(request, "near", 0)
-        read = partial(Views(self._ledger()).exchange, request.match_info["id"], near=near)
-        found = await asyncio.to_thread(read)
-        if found is None:
-            raise CallerError("exchange: found none of that id", status=404, code="not_found")
-        return found
+        path, request_id = self._ledger(), request.match_info["id"]
+
+        def read() -> Any:
+            found = Views(path).exchange(request_id, near=near)
+            if found is None:
+                raise CallerError("exchange: found none of that id", status=404, code="not_found")
+            reckoning = Ledger(path).reckoning(request_id, Prices(self.policies.current.prices))
+            return found | {"reckoning": None if reckoning is None else reckoning.record()}
+
+        return await asyncio.to_thread(read)
 
     async def _policies(self, _request: web.Request) -> Any:
         """List the policies in force."""

@@ -143,6 +143,21 @@ class Reckoning:
     lines: tuple[Line, ...]
     money: Money
 
+    def record(self) -> dict[str, Any]:
+        """Return the reckoning as JSON values, without the columns."""
+        told = [
+            {
+                "account": line.account,
+                "text": line.text,
+                "tokens": line.tokens,
+                "usd_per_million": float(line.per_million),
+                "usd": float(line.dollars),
+            }
+            for line in self.lines
+        ]
+        price = None if self.price is None else self.price.source
+        return {"price": price, "lines": told, **self.money.record()}
+
 
 _KEYS: Final = {
     Group.ROUTE: "route",
@@ -203,7 +218,7 @@ class Ledger:
         self, by: Group, step: Group, between: Between = ALWAYS
     ) -> dict[str | None, dict[str, int]]:
         """Return each group's saved tokens by day or hour: ``{"rag": {"2026-03-01": 120}}``."""
-        part, bound = _between(between, hourly=Group.HOUR in (by, step))
+        part, bound = parts_between(between, hourly=Group.HOUR in (by, step))
         asked = (
             f"SELECT nullif({_KEYS[by]}, ''), {_KEYS[step]}, total(tokens_before - tokens_after) "
             f"FROM ({part}) GROUP BY 1, 2"
@@ -274,7 +289,7 @@ class Ledger:
     ) -> tuple[list[Row], Row]:
         """Sum up by group; what is bought at different prices is priced before it is added up."""
         key = "NULL" if by is None else f"nullif({_KEYS[by]}, '')"
-        part, bound = _between(between, hourly=by is Group.HOUR)
+        part, bound = parts_between(between, hourly=by is Group.HOUR)
         keyed = f"(SELECT {key} AS key, * FROM ({part}) WHERE exchanges > 0)"
         totals = ", ".join(f"total({name}) AS {name}" for name in FIGURES)
         with self._open() as database:
@@ -302,7 +317,7 @@ class Ledger:
             raise PolicyError(f"{self.path}: {error}, wanted a Laconic ledger") from error
 
 
-def _between(between: Between, *, hourly: bool) -> tuple[str, tuple[str, ...]]:
+def parts_between(between: Between, *, hourly: bool) -> tuple[str, tuple[str, ...]]:
     """Return the query for groups and figures between two moments, and what is bound to it.
 
     Whole parts of days are in ``sums``; the rows of those that a moment divides are summed up

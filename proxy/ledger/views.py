@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
@@ -64,7 +64,7 @@ class Point:
     compressed: int
     failed: int  # exchanges that did not end complete
     compress_ms: float  # mean over counted exchanges
-    slowest_ms: float
+    slowest_ms: float | None  # not known of days: sums are kept of these, no extremes
 
 
 _SERIES: Final = """
@@ -80,6 +80,22 @@ SELECT substr(started_at, 1, {length}) AS at,
     coalesce(avg(CASE WHEN tokens_before IS NOT NULL THEN compress_ms END), 0) AS compress_ms,
     coalesce(max(CASE WHEN tokens_before IS NOT NULL THEN compress_ms END), 0) AS slowest_ms
 FROM exchanges WHERE {where}
+GROUP BY at ORDER BY at
+"""
+
+_KEPT: Final = """
+SELECT substr(part, 1, {length}) AS at,
+    total(exchanges) AS exchanges,
+    total(tokens_before) AS tokens_before,
+    total(first_saved) AS first_saved,
+    total(repeat_saved) AS repeat_saved,
+    total(prompt_tokens) AS prompt_tokens,
+    total(cached_tokens) AS cached_tokens,
+    total(compressed) AS compressed,
+    total(incomplete) AS failed,
+    total(compress_ms) / max(1, total(counted)) AS compress_ms,
+    NULL AS slowest_ms
+FROM ({parts}) WHERE exchanges > 0{where}
 GROUP BY at ORDER BY at
 """
 
@@ -100,7 +116,11 @@ class Views:
     def series(
         self, since: datetime, until: datetime, chosen: Filter | None = None
     ) -> tuple[Step, list[Point]]:
-        """Return the sums per step; steps without exchanges are left out."""
+        """Return the sums per step; steps without exchanges are left out.
+
+        Days come from the sums that the database keeps, so that all of a large ledger is soon
+        seen.
+        """
         step = step_for(since, until)
         between = Between(_spelt(since), _spelt(until))
         where, values = replace(chosen or Filter(), between=between).condition()
@@ -157,15 +177,16 @@ def _spelt(at: datetime) -> str:
     """Return a time as `started_at` begins; raises ValueError where it names no time zone."""
     if at.tzinfo is None:
         raise ValueError(f"{at}: wanted a time with its zone")
-    return (at - (at.utcoffset() or timedelta())).strftime("%Y-%m-%dT%H:%M:%S")
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def _point(row: sqlite3.Row) -> Point:
     """SQLite's total() yields floats, so that sums cannot overflow."""
     told = dict(row)
-    at, times = told.pop("at"), {name: told.pop(name) for name in ("compress_ms", "slowest_ms")}
+    at, mean, slowest = told.pop("at"), told.pop("compress_ms"), told.pop("slowest_ms")
     counts = {name: int(value) for name, value in told.items()}
-    return Point(at=at, **counts, **{name: round(value, 3) for name, value in times.items()})
+    longest = None if slowest is None else round(slowest, 3)
+    return Point(at=at, **counts, compress_ms=round(mean, 3), slowest_ms=longest)
 
 
 def _whole(row: dict[str, Any]) -> dict[str, Any]:

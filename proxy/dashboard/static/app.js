@@ -4,6 +4,8 @@ const $ = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const percent = (part, whole) => (whole ? `${((100 * part) / whole).toFixed(1)} %` : "–");
+const dollars = (value) => (value == null ? "–" : new Intl.NumberFormat("en", {
+  style: "currency", currency: "USD", maximumFractionDigits: Math.abs(value) < 1 ? 4 : 2 }).format(value));
 const ms = (value) => (value == null ? "–" : `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`);
 
 function element(name, attributes = {}, ...children) {
@@ -53,17 +55,17 @@ async function overview() {
     ask("series", { ...filter, since, until }),
     ask("overview", { since, by: $("by").value }),
   ]);
-  sums(series.points);
+  sums(series.points, groups.total);
   charts(series);
   groupTable(groups);
   reasonTable(groups.total.passes);
 }
 
-function sums(points) {
+function sums(points, total) {
   const sum = (name) => points.reduce((total, point) => total + point[name], 0);
   const [before, first, again] = ["tokens_before", "first_saved", "repeat_saved"].map(sum);
   const counted = points.filter((point) => point.tokens_before);
-  const slowest = Math.max(0, ...points.map((point) => point.slowest_ms));
+  const known = points.map((point) => point.slowest_ms).filter((value) => value != null);
   const exchanges = sum("exchanges");
   const mean = counted.reduce((t, p) => t + p.compress_ms * p.exchanges, 0) /
     Math.max(1, counted.reduce((t, p) => t + p.exchanges, 0));
@@ -72,8 +74,11 @@ function sums(points) {
     ["Prompt tokens", short.format(before), "as callers sent them"],
     ["Left out, first time", short.format(first), `${percent(first, before)} of all`],
     ["Left out again", short.format(again), "in later turns: a cache read’s worth"],
+    ["Worth", dollars(total.value_usd), total.priced
+      ? `of ${dollars(total.spent_usd)} spent; ${number.format(total.unpriced)} without a price`
+      : "no price is known"],
     ["Read from cache", percent(sum("cached_tokens"), sum("prompt_tokens")), "by the provider’s count"],
-    ["Added by Laconic", ms(mean), `slowest ${ms(slowest)}`],
+    ["Added by Laconic", ms(mean), known.length ? `slowest ${ms(Math.max(...known))}` : "on average"],
     ["Cut short", number.format(sum("failed")), "did not end complete"],
   ];
   $("sums").replaceChildren(
@@ -159,12 +164,13 @@ function bar(part, most) {
 
 function groupTable({ by, rows }) {
   const most = Math.max(...rows.map((row) => row.tokens_saved), 0);
-  table($("groups"), `Savings by ${by}`, [by, "exchanges", "tokens", "saved", "rate", "added"],
+  table($("groups"), `Savings by ${by}`, [by, "exchanges", "tokens", "saved", "worth", "rate", "added"],
     rows.map((row) => [
       row.key ?? "(none)",
       number.format(row.exchanges),
       short.format(row.tokens_before),
       element("span", {}, `${short.format(row.tokens_saved)} `, bar(row.tokens_saved, most)),
+      dollars(row.value_usd),
       row.rate == null ? "–" : row.rate.toFixed(2),
       ms(row.compress_ms),
     ]));
@@ -232,10 +238,15 @@ async function one(row) {
     Object.entries(told.components).map(([name, count]) =>
       [name, number.format(count.before), number.format(count.after)]));
   const fields = element("table", {});
-  const rest = Object.entries(told).filter(([name]) => name !== "components" && name !== "number");
+  const apart = ["components", "number", "reckoning"];
+  const rest = Object.entries(told).filter(([name]) => !apart.includes(name));
   table(fields, "All fields", ["field", "value"],
     rest.map(([name, value]) => [name, value == null ? "–" : String(value)]));
-  $("one-told").replaceChildren(components, fields);
+  const price = element("table", {});
+  table(price, "Reckoning", ["what it came to", "tokens", "$ a million", "$"],
+    (told.reckoning?.lines ?? []).map((line) =>
+      [line.text, number.format(line.tokens), String(line.usd_per_million), dollars(line.usd)]));
+  $("one-told").replaceChildren(components, price, fields);
   $("one").showModal();
 }
 
