@@ -6,8 +6,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from proxy.errors import PolicyError
-from proxy.ledger import Ended, Filter, LedgerEntry, SqliteSink, outcome_fields
-from proxy.ledger.views import Point, Step, Views, step_for
+from proxy.ledger import (
+    Between,
+    Ended,
+    Filter,
+    Ledger,
+    LedgerEntry,
+    Prices,
+    SqliteSink,
+    outcome_fields,
+    spelt,
+)
+from proxy.ledger.views import Point, Step, Views, folded, step_for
 from proxy.types import Component, Count, Mode, Outcome, Reason
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -31,6 +41,7 @@ def entry(number, minutes=0.0, **changed):
         "started_at": at,
         "method": "POST",
         "path": "/v1/chat/completions",
+        "status": 200,
         "model": "gpt-4o",
         "prompt_tokens": 410,
         "cached_tokens": 200,
@@ -111,15 +122,35 @@ def test_the_newest_come_first_page_by_page(path):
     assert found.latest(9, Filter(policy="other")) == []
 
 
-def test_one_exchange_is_told_whole(path):
-    found = views(path, entry(1), replace(entry(2), path="/v1/x?key=s", detail="d"))
-    told = found.exchange("r2")
+@pytest.mark.parametrize("days", [1 / 24, 1, 5, 40])
+def test_a_series_counts_what_reports_count(path, days):
+    """Over any stretch: by rows, or by the sums that are kept."""
+    off = outcome_fields(Outcome("off", Mode.OFF, Reason.OFF))
+    found = views(
+        path,
+        entry(1),
+        entry(2, 5, status=500),
+        entry(3, 9, resent=True),
+        entry(4, 11, mode=Mode.AUDIT),
+        entry(5, 12, **off),
+        entry(6, 24 * 60, key_name="team-a"),
+    )
+    since, until = NOON, NOON + timedelta(days=days)
+    told = Ledger(path).total(Between(spelt(since), spelt(until)))
+    _, points = found.series(since, until)
+    for name in ("exchanges", "tokens_before", "first_saved", "repeat_saved", "compressed"):
+        assert sum(getattr(p, name) for p in points) == getattr(told, name), name
+    assert sum(p.prompt_tokens for p in points) == told.prompt_tokens
+    chosen = Filter(key="team-a")
+    assert sum(p.exchanges for p in found.series(since, until, chosen)[1]) == int(days > 1)
+
+
+def test_the_columns_of_components_are_folded_together(path):
+    views(path, entry(1), replace(entry(2), path="/v1/x?key=s", detail="d"))
+    told = folded(Ledger(path).reckoning("r2", Prices()).columns)
     assert told["components"]["context"] == {"before": 900, "after": 300}
     assert (told["path"], told["detail"], told["prompt_tokens"]) == ("/v1/x", "d", 410)
     assert "context_before" not in told
-    assert found.exchange("r2", near=told["number"]) == told
-    assert found.exchange("r1", near=told["number"])["request_id"] == "r1"
-    assert found.exchange("nobody") is None
 
 
 def test_a_file_that_is_no_ledger_is_named(tmp_path):

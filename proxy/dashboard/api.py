@@ -17,8 +17,8 @@ from aiohttp import web
 from proxy.errors import CallerError, PolicyError
 from proxy.gateway import own_error
 from proxy.gateway.trial import Prepare, trial
-from proxy.ledger import Between, Filter, Group, Ledger, Prices
-from proxy.ledger.views import Views
+from proxy.ledger import Between, Filter, Group, Ledger, Prices, spelt
+from proxy.ledger.views import Views, folded
 from proxy.policy import PolicyStore
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -70,8 +70,8 @@ class Dashboard:
         ledger = Ledger(self._ledger())
 
         def read() -> Any:
-            told = since.astimezone(UTC).isoformat(timespec="milliseconds")
-            rows, total = ledger.table(by, Between(told), Prices(self.policies.current.prices))
+            prices = Prices(self.policies.current.prices)
+            rows, total = ledger.table(by, Between(spelt(since)), prices)
             return {"by": by, "rows": [row.record() for row in rows], "total": total.record()}
 
         return await asyncio.to_thread(read)
@@ -97,17 +97,11 @@ class Dashboard:
 
     async def _exchange(self, request: web.Request) -> Any:
         """Tell one exchange, whole."""
-        near = _number(request, "near", 0)
-        path, request_id = self._ledger(), request.match_info["id"]
-
-        def read() -> Any:
-            found = Views(path).exchange(request_id, near=near)
-            if found is None:
-                raise CallerError("exchange: found none of that id", status=404, code="not_found")
-            reckoning = Ledger(path).reckoning(request_id, Prices(self.policies.current.prices))
-            return found | {"reckoning": None if reckoning is None else reckoning.record()}
-
-        return await asyncio.to_thread(read)
+        ledger, prices = Ledger(self._ledger()), Prices(self.policies.current.prices)
+        found = await asyncio.to_thread(ledger.reckoning, request.match_info["id"], prices)
+        if found is None:
+            raise CallerError("exchange: found none of that id", status=404, code="not_found")
+        return folded(found.columns) | {"reckoning": found.record()}
 
     async def _policies(self, _request: web.Request) -> Any:
         """List the policies in force."""

@@ -21,16 +21,12 @@ from proxy.gateway.compression import Prepared
 from proxy.gateway.conversation import name_of
 from proxy.gateway.history import History
 from proxy.gateway.recovery import Recovery
-from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields
+from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields, spelt
 from proxy.policy import api_key_of
 from proxy.tokens import encoding_for
 from proxy.types import Count, Outcome, Reason, Request
 from proxy.upstream import Answer, Headers
 from proxy.wire import Endpoint, UsageObserver, value_of
-
-
-def _written(unix_s: float) -> str:
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
 
 
 def _new_id() -> str:
@@ -185,7 +181,7 @@ class Exchange:
         return LedgerEntry.made_of(
             {
                 "request_id": self.request_id,
-                "started_at": _written(self.started_unix_s),
+                "started_at": spelt(datetime.fromtimestamp(self.started_unix_s, UTC)),
                 "method": self.method,
                 "path": self.path,
                 "status": self.status,

@@ -4,7 +4,7 @@ No prompt text and no credential is ever part of an entry (law 11).
 """
 
 from proxy.ledger.economics import Money, Price, Prices, Sold
-from proxy.ledger.entry import Ended, LedgerEntry, hash_api_key, outcome_fields
+from proxy.ledger.entry import Ended, LedgerEntry, hash_api_key, outcome_fields, spelt
 from proxy.ledger.query import Between, Filter, Group, Ledger, Reckoning, Row
 from proxy.ledger.sinks import Clerk, LogSink, Sink
 from proxy.ledger.sqlite import Bounds, SqliteSink
@@ -29,4 +29,5 @@ __all__ = [
     "SqliteSink",
     "hash_api_key",
     "outcome_fields",
+    "spelt",
 ]

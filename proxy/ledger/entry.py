@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
 from operator import attrgetter
@@ -270,6 +271,16 @@ _STATS = (
     "scored_tokens",
     "compress_ms",
 )
+
+
+def spelt(at: datetime) -> str:
+    """Return a time as entries spell it: ISO 8601, UTC, so that times compare as text.
+
+    Raises ValueError where it names no time zone.
+    """
+    if at.tzinfo is None:
+        raise ValueError(f"{at}: wanted a time with its zone")
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def hash_api_key(authorization: str | None) -> str | None:

@@ -115,6 +115,11 @@ class Filter:
     conversation: str | None = None
     key: str | None = None
 
+    @property
+    def is_of_groups(self) -> bool:
+        """Whether the groups that sums are kept of tell what is meant, at whatever time."""
+        return self.conversation is None and self.key is None
+
     def condition(self) -> tuple[str, tuple[str, ...]]:
         """Return the condition in SQL, and what is bound to it."""
         parts, bound = list[str](), list[str]()
@@ -188,7 +193,7 @@ class Ledger:
         if not path.is_file():
             raise PolicyError(f"{path}: found no file, wanted a ledger written by `laconic serve`")
         self.path = path
-        with self._open() as database:
+        with reading(self.path) as database:
             (version,) = database.execute("SELECT max(version) FROM schema_version").fetchone()
         if version is None or version < len(MIGRATIONS):
             open_database(path).close()
@@ -224,19 +229,19 @@ class Ledger:
             f"FROM ({part}) GROUP BY 1, 2"
         )
         found: dict[str | None, dict[str, int]] = defaultdict(dict)
-        with self._open() as database:
+        with reading(self.path) as database:
             for key, when, saved in database.execute(asked, bound):
                 found[key][when] = int(saved)
         return found
 
     def drift(self, between: Between = ALWAYS) -> list[Drift]:
         """Return each model's difference between the upstream's count and ours."""
-        with self._open() as database:
+        with reading(self.path) as database:
             return drift.measured(database, between.since, between.until)
 
     def comparison(self, between: Between = ALWAYS) -> Comparison | None:
         """Compare what was compressed with what was held out; None where one of them is empty."""
-        with self._open() as database:
+        with reading(self.path) as database:
             return arms.measured(database, between.since, between.until)
 
     def exchanges(
@@ -251,8 +256,7 @@ class Ledger:
         inner = f"SELECT rowid AS number, * FROM exchanges WHERE rowid > ? AND {where}"
         if newest is not None:
             inner = f"SELECT * FROM ({inner} ORDER BY rowid DESC LIMIT {int(newest)})"
-        with self._open() as database:
-            database.row_factory = sqlite3.Row
+        with reading(self.path) as database:
             for row in database.execute(f"{inner} ORDER BY 1", (after, *bound)):
                 columns = dict(row)
                 yield columns.pop("number"), columns
@@ -260,20 +264,19 @@ class Ledger:
     def count(self, chosen: Filter) -> int:
         """Return how many exchanges fit."""
         where, bound = chosen.condition()
-        with self._open() as database:
+        with reading(self.path) as database:
             asked = f"SELECT count(*) FROM exchanges WHERE {where}"
             return int(database.execute(asked, bound).fetchone()[0])
 
     def last(self) -> int:
         """Return the number of the newest exchange; 0 where there is none."""
-        with self._open() as database:
+        with reading(self.path) as database:
             (number,) = database.execute("SELECT coalesce(max(rowid), 0) FROM exchanges").fetchone()
             return int(number)
 
     def reckoning(self, request_id: str, prices: Prices) -> Reckoning | None:
         """Return all that is known of one exchange, and its price; None where there is no such."""
-        with self._open() as database:
-            database.row_factory = sqlite3.Row
+        with reading(self.path) as database:
             one = "(SELECT * FROM exchanges WHERE request_id = ? ORDER BY rowid DESC LIMIT 1)"
             row = database.execute(f"SELECT * FROM {one}", (request_id,)).fetchone()
             if row is None:
@@ -292,29 +295,30 @@ class Ledger:
         part, bound = parts_between(between, hourly=by is Group.HOUR)
         keyed = f"(SELECT {key} AS key, * FROM ({part}) WHERE exchanges > 0)"
         totals = ", ".join(f"total({name}) AS {name}" for name in FIGURES)
-        with self._open() as database:
+        with reading(self.path) as database:
             database.execute("BEGIN")  # one transaction: all questions see the same moment
             reasons = database.execute(
                 f"SELECT key, reason, total(exchanges) FROM {keyed} WHERE reason <> '' "
                 "GROUP BY key, reason",
                 bound,
             ).fetchall()
-            database.row_factory = sqlite3.Row
             figures = database.execute(
                 f"SELECT key, {totals} FROM {keyed} GROUP BY key", bound
             ).fetchall()
             paid = () if prices is None else _priced(database, keyed, bound, prices)
             return _rows(figures, reasons, paid)
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """Open the file for one question; raises PolicyError where it is no ledger."""
-        uri = f"{self.path.absolute().as_uri()}?mode=ro"
-        try:
-            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
-                yield database
-        except sqlite3.Error as error:
-            raise PolicyError(f"{self.path}: {error}, wanted a Laconic ledger") from error
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a ledger's file for one question.  Raises PolicyError where it is no ledger."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
+            database.row_factory = sqlite3.Row
+            yield database
+    except sqlite3.Error as error:
+        raise PolicyError(f"{path}: {error}, wanted a Laconic ledger") from error
 
 
 def parts_between(between: Between, *, hourly: bool) -> tuple[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Reading the ledger for people who look at it: a series over time, the latest, one exchange.
+"""Reading the ledger for people who look at it: a series over time, the latest exchanges.
 
 Every question is bounded: by a stretch of time that the index on ``started_at`` finds, or by a
 number of rows.  Times are ISO 8601 in UTC, as they are written, and compare as text.
@@ -7,17 +7,16 @@ number of rows.  Times are ISO 8601 in UTC, as they are written, and compare as 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.errors import PolicyError
-from proxy.ledger.entry import component_fields
-from proxy.ledger.query import Between, Filter
+from proxy.ledger.entry import component_fields, spelt
+from proxy.ledger.query import Between, Filter, parts_between, reading
+from proxy.ledger.sums import rows_of
 from proxy.types import Component, Count
 
 
@@ -68,22 +67,6 @@ class Point:
 
 
 _SERIES: Final = """
-SELECT substr(started_at, 1, {length}) AS at,
-    count(*) AS exchanges,
-    total(tokens_before) AS tokens_before,
-    total(CASE WHEN mode = 'on' AND NOT resent THEN first_saved END) AS first_saved,
-    total(CASE WHEN mode = 'on' AND NOT resent THEN repeat_saved END) AS repeat_saved,
-    total(prompt_tokens) AS prompt_tokens,
-    total(cached_tokens) AS cached_tokens,
-    total(mode = 'on' AND NOT resent AND tokens_saved > 0) AS compressed,
-    total(ended <> 'complete') AS failed,
-    coalesce(avg(CASE WHEN tokens_before IS NOT NULL THEN compress_ms END), 0) AS compress_ms,
-    coalesce(max(CASE WHEN tokens_before IS NOT NULL THEN compress_ms END), 0) AS slowest_ms
-FROM exchanges WHERE {where}
-GROUP BY at ORDER BY at
-"""
-
-_KEPT: Final = """
 SELECT substr(part, 1, {length}) AS at,
     total(exchanges) AS exchanges,
     total(tokens_before) AS tokens_before,
@@ -94,10 +77,11 @@ SELECT substr(part, 1, {length}) AS at,
     total(compressed) AS compressed,
     total(incomplete) AS failed,
     total(compress_ms) / max(1, total(counted)) AS compress_ms,
-    NULL AS slowest_ms
-FROM ({parts}) WHERE exchanges > 0{where}
+    {slowest} AS slowest_ms
+FROM ({parts}) WHERE exchanges > 0 AND {where}
 GROUP BY at ORDER BY at
 """
+"""From the figures that reports are made of (:mod:`proxy.ledger.sums`)."""
 
 _SUMMARY: Final = (
     "request_id, started_at, method, path, status, route, policy, mode, model, stream, reason, "
@@ -121,12 +105,19 @@ class Views:
         Days come from the sums that the database keeps, so that all of a large ledger is soon
         seen.
         """
-        step = step_for(since, until)
-        between = Between(_spelt(since), _spelt(until))
-        where, values = replace(chosen or Filter(), between=between).condition()
-        query = _SERIES.format(length=step.value, where=where)
-        with self._open() as db:
-            rows = db.execute(query, values).fetchall()
+        step, chosen = step_for(since, until), chosen or Filter()
+        between = Between(spelt(since), spelt(until))
+        if step is Step.DAY and chosen.is_of_groups:
+            parts, bound = parts_between(between, hourly=False)
+            where, values = chosen.condition()
+            slowest = "NULL"
+        else:
+            within, bound = replace(chosen, between=between).condition()
+            parts = rows_of("exchanges", within, part=f"substr(started_at, 1, {step.value})")
+            where, values, slowest = "true", (), "max(compress_ms)"
+        query = _SERIES.format(length=step.value, parts=parts, where=where, slowest=slowest)
+        with reading(self._path) as db:
+            rows = db.execute(query, (*bound, *values)).fetchall()
         return step, [_point(row) for row in rows]
 
     def latest(
@@ -142,42 +133,9 @@ class Views:
             f"SELECT rowid AS number, {_SUMMARY} FROM exchanges WHERE "  # noqa: S608 - our names
             f"{where}{''.join(text for text, _ in bounds)} ORDER BY rowid DESC LIMIT ?"
         )
-        with self._open() as db:
+        with reading(self._path) as db:
             found = db.execute(query, [*values, *(n for _, n in bounds), limit])
             return [dict(row) for row in found]
-
-    def exchange(self, request_id: str, *, near: int = 0) -> dict[str, Any] | None:
-        """Return all that is known of one exchange; None where there is none of that id.
-
-        ``near`` is its ``number``, where that is known: then nothing is searched.
-        """
-        query = "SELECT rowid AS number, * FROM exchanges WHERE request_id = ?"
-        with self._open() as db:
-            row = (
-                db.execute(f"{query} AND rowid = ?", (request_id, near)).fetchone()
-                if near
-                else None
-            )
-            row = row or db.execute(query, (request_id,)).fetchone()
-        return None if row is None else _whole(dict(row))
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """Open for reading.  Raises PolicyError where that cannot be done."""
-        uri = f"{self._path.absolute().as_uri()}?mode=ro"
-        try:
-            with closing(sqlite3.connect(uri, uri=True)) as db:
-                db.row_factory = sqlite3.Row
-                yield db
-        except sqlite3.Error as error:
-            raise PolicyError(f"{self._path}: {error}, wanted a Laconic ledger") from error
-
-
-def _spelt(at: datetime) -> str:
-    """Return a time as `started_at` begins; raises ValueError where it names no time zone."""
-    if at.tzinfo is None:
-        raise ValueError(f"{at}: wanted a time with its zone")
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def _point(row: sqlite3.Row) -> Point:
@@ -189,10 +147,11 @@ def _point(row: sqlite3.Row) -> Point:
     return Point(at=at, **counts, compress_ms=round(mean, 3), slowest_ms=longest)
 
 
-def _whole(row: dict[str, Any]) -> dict[str, Any]:
-    """Fold the columns of the components together again."""
+def folded(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an exchange's columns with those of the components folded together again."""
+    told = dict(columns)
     counts = {
-        component: Count(row.pop(f"{component}_before"), row.pop(f"{component}_after"))
+        component: Count(told.pop(f"{component}_before"), told.pop(f"{component}_after"))
         for component in Component
     }
-    return row | {"components": component_fields(counts)}
+    return told | {"components": component_fields(counts)}

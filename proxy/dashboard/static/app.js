@@ -231,14 +231,14 @@ function draw() {
 }
 
 async function one(row) {
-  const told = await ask(`exchanges/${encodeURIComponent(row.request_id)}`, { near: row.number });
+  const told = await ask(`exchanges/${encodeURIComponent(row.request_id)}`);
   $("one-title").textContent = `Exchange ${told.request_id}`;
   const components = element("table", {});
   table(components, "Tokens per component", ["component", "before", "after"],
     Object.entries(told.components).map(([name, count]) =>
       [name, number.format(count.before), number.format(count.after)]));
   const fields = element("table", {});
-  const apart = ["components", "number", "reckoning"];
+  const apart = ["components", "reckoning"];
   const rest = Object.entries(told).filter(([name]) => !apart.includes(name));
   table(fields, "All fields", ["field", "value"],
     rest.map(([name, value]) => [name, value == null ? "–" : String(value)]));
