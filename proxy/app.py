@@ -142,17 +142,22 @@ def build_app(
     app.on_shutdown.append(_stop)
     dashboard = Dashboard(policies, prepare, settings.ledger_path)
     admin = Admin(engine, policies, metrics, flush, settings.admin_token, dashboard)
+    _answer_ourselves(app, admin, settings)
+    app.router.add_route("*", "/{tail:.*}", _handle)
+    return app
+
+
+def _answer_ourselves(app: web.Application, admin: Admin, settings: Settings) -> None:
+    """Keep our own paths from the upstream; figures may have a port of their own (``ADMIN``)."""
     admin.add_health(app)
     if settings.admin_port is None:
         admin.add_figures(app)
     else:
         app.router.add_route("*", "/metrics", not_found)
         app[ADMIN] = build_admin(admin)
-        app[ADMIN][UPSTREAMS] = upstreams
+        app[ADMIN][UPSTREAMS] = app[UPSTREAMS]
     app.router.add_route("*", _OWN_PATH, not_found)
     app.router.add_route("*", f"{_OWN_PATH}/{{tail:.*}}", not_found)
-    app.router.add_route("*", "/{tail:.*}", _handle)
-    return app
 
 
 def _breaker_changed(metrics: Metrics, route: str, is_open: bool) -> None:  # noqa: FBT001 - as told

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 from proxy.errors import PolicyError
@@ -56,17 +57,15 @@ class TelemetrySink:
             "Input and output tokens, as the upstream reports them.",
             explicit_bucket_boundaries_advisory=_TOKENS,
         )
-        self._duration = meter.create_histogram(
-            "gen_ai.client.operation.duration",
-            "s",
-            "From a request's arrival to the last byte of its answer.",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+        timing = partial(
+            meter.create_histogram, unit="s", explicit_bucket_boundaries_advisory=_SECONDS
         )
-        self._compress = meter.create_histogram(
-            "laconic.compress.duration",
-            "s",
-            "From the whole body to the compressed body.",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+        self._duration = timing(
+            "gen_ai.client.operation.duration",
+            description="From a request's arrival to the last byte of its answer.",
+        )
+        self._compress = timing(
+            "laconic.compress.duration", description="From the whole body to the compressed body."
         )
         self._saved = meter.create_counter(
             "laconic.tokens.saved", "{token}", "Prompt tokens left out of what was sent."

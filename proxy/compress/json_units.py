@@ -18,7 +18,6 @@ What stands between two arrays of rows is structure, and stays.
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from proxy.types import Span
+from proxy.wire.scan import is_json
 
 MIN_KEYS = 8
 """Objects with fewer keys are one record."""
@@ -236,7 +236,7 @@ def _within_string(text: str, inside: Span) -> tuple[Rows, ...]:
         ahead.append(last - length)
     decoded.append(text[last : inside.end])
     meant = "".join(decoded)
-    roots, _ = _scan(meant) if _reads(meant) else ([], None)
+    roots, _ = _scan(meant) if is_json(meant) else ([], None)
 
     def written(position: int) -> int:
         return position + ahead[bisect_right(places, position) - 1]
@@ -248,14 +248,6 @@ def _within_string(text: str, inside: Span) -> tuple[Rows, ...]:
         tuple(Span(written(start), written(end)) for start, end in rows)
         for rows in _flattened(found)
     )
-
-
-def _reads(text: str) -> bool:
-    try:
-        json.loads(text, parse_int=str, parse_float=str)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _meant(escape: str) -> str:

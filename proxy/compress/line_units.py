@@ -354,7 +354,7 @@ def _begins_deep(text: str, line: _Line) -> bool:
 
 
 class _Quoted:
-    """Follows strings of several lines: three quotes, or a backtick."""
+    """Follows strings of several lines, between three quotes."""
 
     def __init__(self, text: str) -> None:
         self.text = text

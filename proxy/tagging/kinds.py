@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from proxy.types import Kind
+from proxy.wire.scan import is_json
 
 _ENOUGH = 200  # lines looked at to judge a block
 _LIST = re.compile(r"(?:[-*•+–·▪◦]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])[ \t]")
@@ -163,18 +164,10 @@ def _is_json(text: str) -> bool:
     start = text.lstrip()[:1]
     if start not in {"{", "[", '"'}:
         return False
-    values = [text] if _reads(text) else [line for line in text.split("\n") if line.strip()]
-    if len(values) == 1:
-        return start != '"' and _reads(text)
-    return all(value.lstrip()[0] in "{[" and _reads(value) for value in values)
-
-
-def _reads(text: str) -> bool:
-    try:
-        json.loads(text, parse_int=str, parse_float=str)
-    except (ValueError, RecursionError):
-        return False
-    return True
+    if is_json(text):
+        return start != '"'
+    values = [line for line in text.split("\n") if line.strip()]
+    return len(values) > 1 and all(v.lstrip()[0] in "{[" and is_json(v) for v in values)
 
 
 def _is_aligned(lines: Sequence[str]) -> bool:

@@ -223,6 +223,19 @@ def decode_string(quoted: bytes) -> str:
     return str(json.loads(text)) if "\\" in text else text[1:-1]
 
 
+def is_json(text: str) -> bool:
+    """Tell whether a text is JSON, numbers of any size in it; ``NaN`` and its like pass, too.
+
+    >>> is_json('{"n": 1e999}'), is_json("{n: 1}")
+    (True, False)
+    """
+    try:
+        json.loads(text, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _first_broken_byte(raw: bytes) -> int | None:
     """Return where UTF-8 ends; outside of ``except``, lest the body travel with the error."""
     if raw.isascii():
