@@ -314,6 +314,18 @@ async def call(port, method, target, body=None, headers=(), *, length=True):
         return await read_message(wire, answers=method)
 
 
+async def until_ready(port, within_s):
+    """Wait until a proxy in a process of its own says that it is ready."""
+    async with asyncio.timeout(within_s):
+        while True:
+            try:
+                if (await call(port, "GET", "/readyz")).status == 200:
+                    return
+            except (ConnectionError, EOFError):
+                pass
+            await asyncio.sleep(0.05)
+
+
 def free_port():
     """A port of loopback that nothing listens on."""
     import socket  # noqa: PLC0415 - used here alone

@@ -26,6 +26,7 @@ from servers import (
     free_port,
     read_message,
     request_bytes,
+    until_ready,
     upstream,
 )
 
@@ -427,17 +428,6 @@ def process(**values):
         started.stderr.close()
 
 
-async def ready(port):
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                if (await call(port, "GET", "/readyz")).status == 200:
-                    return
-            except (ConnectionError, EOFError):
-                pass
-            await asyncio.sleep(0.05)
-
-
 async def test_a_process_from_start_to_stop(tmp_path):
     """Ready, a request edited by the real model, a hang-up, a reload, and a stop that drains."""
     step = asyncio.Event()
@@ -455,7 +445,7 @@ async def test_a_process_from_start_to_stop(tmp_path):
     port = free_port()
     async with upstream(script) as far:
         with process(upstream=far.url, port=port, policies=tmp_path) as started:
-            await ready(port)
+            await until_ready(port, 60)
             got = await call(port, "POST", CHAT, chat("canary-prompt"), [JSON])
             assert (got.body, got.get("x-laconic-policy")) == (b"firstlast", "default")
 

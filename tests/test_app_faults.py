@@ -30,6 +30,7 @@ from servers import (
     read_message,
     replies,
     request_bytes,
+    until_ready,
     upstream,
 )
 
@@ -61,14 +62,7 @@ class Running:
                 await asyncio.sleep(0.05)
 
     async def ready(self):
-        async with asyncio.timeout(LONG_S):
-            while True:
-                try:
-                    if (await call(self.port, "GET", "/readyz")).status == 200:
-                        return
-                except (ConnectionError, EOFError):
-                    pass
-                await asyncio.sleep(0.05)
+        await until_ready(self.port, LONG_S)
 
     async def ask(self, body=PROMPT):
         got = await call(self.port, "POST", CHAT, body, [JSON])

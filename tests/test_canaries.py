@@ -28,6 +28,7 @@ from servers import (
     connected,
     free_port,
     read_message,
+    until_ready,
     upstream,
 )
 
@@ -147,14 +148,7 @@ class Running:
         self.process, self.port = process, port
 
     async def ready(self):
-        async with asyncio.timeout(LONG_S):
-            while True:
-                try:
-                    if (await call(self.port, "GET", "/readyz")).status == 200:
-                        return
-                except (ConnectionError, EOFError):
-                    pass
-                await asyncio.sleep(0.1)
+        await until_ready(self.port, LONG_S)
 
     async def said(self):
         """Everything it wrote to its standard streams, once it has ended."""

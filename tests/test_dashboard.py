@@ -5,55 +5,30 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
+import entries
 import pytest
 from browser import CHROMIUM, chromium
 from house import house
 from servers import call, chat, upstream
 
 from proxy.dashboard.api import STATIC
-from proxy.ledger import LedgerEntry, SqliteSink, outcome_fields
+from proxy.ledger import outcome_fields
 from proxy.policy import key_hash, layered, load_policies
-from proxy.types import Component, Count, Mode, Outcome, Reason
+from proxy.types import Component, Mode, Outcome, Reason
 
 NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
-SAVED = Outcome(
-    "rag",
-    Mode.ON,
-    tokens_before=1000,
-    tokens_after=400,
-    components={Component.CONTEXT: Count(900, 300), Component.QUESTION: Count(100, 100)},
-    encoding="o200k_base",
-    first_saved=500,
-    repeat_saved=100,
-    compress_ms=20.0,
-)
 SHORT = Outcome("chat", Mode.ON, Reason.TOO_SHORT, tokens_before=40, tokens_after=40)
 
 
-def entry(number, outcome=SAVED, minutes=30, **given):
-    at = datetime.now(UTC) - timedelta(minutes=minutes)
-    return LedgerEntry(
-        request_id=f"r{number}",
-        started_at=at.isoformat(timespec="milliseconds"),
-        method="POST",
-        path="/v1/chat/completions",
-        status=200,
-        **{"model": "gpt-4o", "prompt_tokens": 410, "cached_tokens": 205} | given,
-        **outcome_fields(outcome),
-    )
-
-
-def write(path, *entries):
-    sink = SqliteSink(path)
-    for each in entries:
-        sink.write(each)
-    sink.close()
+def entry(number, minutes=30, **changed):
+    return entries.entry(number, datetime.now(UTC) - timedelta(minutes=minutes), **changed)
 
 
 @pytest.fixture
 def ledger(tmp_path):
     path = tmp_path / "ledger.sqlite3"
-    write(path, *(entry(n, minutes=60 - n) for n in range(4)), entry(4, SHORT, 1, model="o3"))
+    short = entry(4, 1, model="o3", **outcome_fields(SHORT))
+    entries.write(path, *(entry(n, 60 - n) for n in range(4)), short)
     return path
 
 
@@ -246,7 +221,7 @@ async def test_the_page_shows_figures_exchanges_and_a_trial(ledger):
         await page.until("document.querySelector('#sums dd').firstChild.textContent === '1'")
         await page.run("chosen.policy.value = ''; location.hash = '#exchanges'")
         await page.until("document.querySelectorAll('#latest tbody tr').length === 5")
-        write(ledger, entry(5, minutes=0))
+        entries.write(ledger, entry(5, minutes=0))
         await page.until("document.querySelectorAll('#latest tbody tr').length === 6")
         await page.run("document.querySelector('#latest button').click()")
         await page.until("document.querySelector('#one').open")

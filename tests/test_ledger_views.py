@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import entries
 import pytest
 
 from proxy.errors import PolicyError
@@ -11,43 +12,18 @@ from proxy.ledger import (
     Ended,
     Filter,
     Ledger,
-    LedgerEntry,
     Prices,
-    SqliteSink,
     outcome_fields,
     spelt,
 )
 from proxy.ledger.views import Point, Step, Views, folded, step_for
-from proxy.types import Component, Count, Mode, Outcome, Reason
+from proxy.types import Mode, Outcome, Reason
 
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
-OUTCOME = Outcome(
-    policy="rag",
-    mode=Mode.ON,
-    tokens_before=1000,
-    tokens_after=400,
-    components={Component.CONTEXT: Count(900, 300), Component.QUESTION: Count(100, 100)},
-    encoding="o200k_base",
-    first_saved=500,
-    repeat_saved=100,
-    compress_ms=20.0,
-)
 
 
 def entry(number, minutes=0.0, **changed):
-    at = (NOON + timedelta(minutes=minutes)).isoformat(timespec="milliseconds")
-    fields = {
-        "request_id": f"r{number}",
-        "started_at": at,
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "status": 200,
-        "model": "gpt-4o",
-        "prompt_tokens": 410,
-        "cached_tokens": 200,
-        **outcome_fields(OUTCOME),
-    }
-    return LedgerEntry(**(fields | changed))
+    return entries.entry(number, NOON + timedelta(minutes=minutes), **changed)
 
 
 @pytest.fixture
@@ -55,11 +31,8 @@ def path(tmp_path):
     return tmp_path / "ledger.sqlite3"
 
 
-def views(path, *entries):
-    sink = SqliteSink(path)
-    for each in entries:
-        sink.write(each)
-    sink.close()
+def views(path, *written):
+    entries.write(path, *written)
     return Views(path)
 
 
