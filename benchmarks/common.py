@@ -12,8 +12,9 @@ import random
 import re
 import string
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,14 @@ def records(name: str) -> list[Record]:
 
 def policy(name: str, rate: float | None = None) -> Policy:
     """Return a shipped policy, its context rate replaced where one is given."""
-    found = load_policies(read_policy_dir(POLICIES)).policies[name]
+    found = _shipped()[name]
     return found if rate is None else found.with_context(Target(rate=rate))
+
+
+@cache
+def _shipped() -> Mapping[str, Policy]:
+    """Read the shipped policies, once a process."""
+    return load_policies(read_policy_dir(POLICIES)).policies
 
 
 def body_of(messages: Sequence[Record]) -> bytes:

@@ -25,16 +25,26 @@ class Verdict:
 
 @dataclass
 class Judge:
-    """A causal LM that reads an answer after prompts; the last original is remembered."""
+    """A causal LM that reads an answer after prompts.
+
+    What it made of the last original, and of the prompts compressed from it, is remembered.
+    """
 
     model: CausalLM
     _original: tuple[str, str, Tensor] | None = field(default=None, repr=False)
+    _verdicts: dict[str, Verdict] = field(default_factory=dict, repr=False)
 
     def compare(self, original: str, compressed: str, answer: str) -> Verdict:
         """Compare two prompts by how the model takes the answer after each."""
         if self._original is None or self._original[:2] != (original, answer):
             self._original = original, answer, self._foretold(original, answer)
-        old, new = self._original[2], self._foretold(compressed, answer)
+            self._verdicts.clear()
+        if compressed not in self._verdicts:
+            self._verdicts[compressed] = self._judged(self._original[2], compressed, answer)
+        return self._verdicts[compressed]
+
+    def _judged(self, old: Tensor, compressed: str, answer: str) -> Verdict:
+        new = self._foretold(compressed, answer)
         ids = torch.from_numpy(self.model.tokenise(answer).ids)[:, None]
         lost = old.gather(1, ids) - new.gather(1, ids)
         divergence = (new.exp() * (new - old)).sum(dim=-1).clamp_min(0)

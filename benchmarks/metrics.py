@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import SequenceMatcher
+from functools import lru_cache
 from itertools import chain
 from typing import Final
 
@@ -65,6 +66,7 @@ EXACT: Final[Mapping[str, re.Pattern[str]]] = {
 KINDS: Final = (*EXACT, "name")
 
 
+@lru_cache(maxsize=4)  # many outputs are measured against one input
 def items(text: str) -> dict[str, Counter[str]]:
     """Count the items of a text by kind, names left out.
 
@@ -74,13 +76,14 @@ def items(text: str) -> dict[str, Counter[str]]:
     return {kind: Counter(pattern.findall(text)) for kind, pattern in EXACT.items()}
 
 
-def names(text: str) -> set[str]:
+@lru_cache(maxsize=4)
+def names(text: str) -> frozenset[str]:
     """Return the capitalised names of several words.
 
     >>> sorted(names("In Kiel, Anna Maria Lund and the Bank of England met K. Holm."))
     ['Anna Maria Lund', 'Bank of England', 'In Kiel']
     """
-    return set(NAME.findall(text))
+    return frozenset(NAME.findall(text))
 
 
 def retained(before: str, after: str) -> dict[str, float | None]:
@@ -127,6 +130,7 @@ def broken(before: str, after: str, marks: str = "…") -> int:
     return sum((_graphemes(after, marks) - _graphemes(before, "")).values())
 
 
+@lru_cache(maxsize=4)
 def _graphemes(text: str, leave_out: str) -> Counter[str]:
     found = regex.findall(r"\X", text)
     return Counter(one for one in found if not one.isspace() and one not in leave_out)

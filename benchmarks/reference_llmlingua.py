@@ -73,11 +73,13 @@ class Reference:
         rate: float | None = None,
         target_tokens: int | None = None,
         aligned: bool = False,
+        long: bool = False,
     ) -> Compressed:
         """Compress to a rate of the whole prompt, or to the context's tokens, both the LM's own.
 
-        ``aligned``: with each token kept by its own surprise, not by its successor's.  Raises
-        ValueError where the reference fails on the prompt, NoReference where it ended.
+        ``aligned``: with each token kept by its own surprise, not by its successor's.  ``long``:
+        as LongLLMLingua, steered by the question.  Raises ValueError where the reference fails on
+        the prompt, NoReference where it ended.
         """
         budget = {"rate": rate} if target_tokens is None else {"target_tokens": target_tokens}
         asked = {
@@ -85,6 +87,7 @@ class Reference:
             "documents": list(documents),
             "question": question,
             "aligned": aligned,
+            "long": long,
             **budget,
         }
         stdin = cast("IO[str]", self._process.stdin)

@@ -230,6 +230,47 @@ def test_the_words_kept_are_those_of_the_slow_twin(words, window, rate, exact):
     ]
 
 
+STRANGE = {word: 8.0 + place for place, word in enumerate([*PLAIN, "."])}
+STRANGE |= {word.capitalize(): nats for word, nats in STRANGE.items()}
+"""What a model says of text that it does not know: more than noise would tell."""
+
+
+@examples(60)
+@given(
+    st.lists(st.lists(st.sampled_from(PLAIN), min_size=5, max_size=5), min_size=4, max_size=20),
+    st.sampled_from([8, 13, 30]),
+    st.sampled_from([0.1, 0.3, 0.5, 0.77]),
+    st.sampled_from(["all", "last"]),
+)
+def test_sentences_that_cannot_be_judged_go_whole_like_words(words, window, rate, shorten):
+    """One document of sentences of five words each, none of which fits whole."""
+    sentences = [f"{' '.join(one).capitalize()}." for one in words]
+    text, target = " ".join(sentences), int(rate * 5 * len(words))
+    choice = choices(rate, {"window": window, "shorten": shorten})
+    scene = Scene(turn(text), Past(), choice, WordCount())
+    result = drive(compress_turn(scene), LmAnswers(FakeLM(STRANGE)))
+    size = -(-window // 5)
+    parts = [sentences[i : i + size] for i in range(0, len(sentences), size)]
+    nats = [sum(STRANGE[word] for word in [*one, "."]) for one in words]
+    fives, free = [[5] * len(p) for p in parts], [[True] * len(p) for p in parts]
+
+    def surprise(read, kept, window):
+        return nats[sum(map(len, read)) :][: len(window)]
+
+    keep = chain(*reference.itpc_gather(parts, fives, free, target / len(words) / 5, surprise))
+    ranked = sorted(range(len(words)), key=lambda i: (-nats[i], i))
+    first = {i for i, stays in enumerate(keep) if stays}
+    kept = sorted(reference_long.fit_to(first, ranked, lambda some: 5 * len(some), target))
+    if not kept:
+        assert (result.edits, result.reason) == ((), Reason.BUDGET_INFEASIBLE)
+        return
+    (edit,) = result.edits
+    assert "".join(span.of(text) for span in edit.pieces).split() == [
+        word for i in kept for word in sentences[i].split()
+    ]
+    assert result.reason is None
+
+
 def exactly(lm):
     """Nats after the words that were kept, read once more."""
 

@@ -48,12 +48,14 @@ def test_a_request_is_a_line_and_its_answer_too(peers):
     with Reference("some-model", peers) as reference:
         assert reference.versions == {"llmlingua": "0", "model": "some-model"}
         first = reference.compress("Be brief.", ["One.", "Two."], "Who?", rate=0.3)
-        second = reference.compress("", ["One."], "Who?", target_tokens=40, aligned=True)
+        second = reference.compress("", ["One."], "Who?", target_tokens=40, aligned=True, long=True)
     asked = {"instruction": "Be brief.", "documents": ["One.", "Two."], "question": "Who?"}
-    expected = json.dumps({**asked, "rate": 0.3, "aligned": False}, sort_keys=True)
+    expected = json.dumps({**asked, "rate": 0.3, "aligned": False, "long": False}, sort_keys=True)
     assert first == Compressed(expected, "", 0.5, 0.25, read_tokens=1)
     asked = {"instruction": "", "documents": ["One."], "question": "Who?"}
-    expected = json.dumps({**asked, "target_tokens": 40, "aligned": True}, sort_keys=True)
+    expected = json.dumps(
+        {**asked, "target_tokens": 40, "aligned": True, "long": True}, sort_keys=True
+    )
     assert second == Compressed(expected, "", 0.5, 0.25, read_tokens=1)
 
 

@@ -3,13 +3,15 @@
     .peers/llmlingua/bin/python benchmarks/peers/llmlingua_peer.py MODEL_FOLDER THREADS
 
 A JSON object per line, in and out.  First of all it says what it is made of; then it answers each
-request ``{"instruction", "documents", "question", "rate" or "target_tokens", "aligned"}`` with
-``{"text", "context", "seconds", "processor_seconds", "read_tokens"}`` or ``{"error"}``.  The
+request ``{"instruction", "documents", "question", "rate" or "target_tokens", "aligned", "long"}``
+with ``{"text", "context", "seconds", "processor_seconds", "read_tokens"}`` or ``{"error"}``.  The
 seconds are those of ``compress_prompt`` alone, on the clock and of this process's own computing;
 ``read_tokens`` is how many tokens went through the model meanwhile.
 
-``aligned`` mends one thing of the reference from outside: there, ``loss[j]`` is the surprise of
-token j + 1, and it decides about token j.  With it, each token is kept by its own surprise.
+``long`` is LongLLMLingua, as the package's README calls it: the question steers the choice of
+documents and of words; the documents stay in their order.  ``aligned`` mends one thing of the
+reference from outside: there, ``loss[j]`` is the surprise of token j + 1, and it decides about
+token j.  With it, each token is kept by its own surprise.
 """
 
 from __future__ import annotations
@@ -25,6 +27,14 @@ from llmlingua import PromptCompressor
 
 FORCED = 10_000.0
 """A surprise that the reference leaves out of its thresholds: what it has no surprise for."""
+LONG = {
+    "condition_in_question": "after_condition",
+    "condition_compare": True,
+    "dynamic_context_compression_ratio": 0.3,
+    "rank_method": "longllmlingua",
+    "reorder_context": "original",
+}
+"""What its README passes for LongLLMLingua; its ``sort`` would change the documents' order."""
 PARTS = ("llmlingua", "transformers", "torch")
 
 
@@ -65,6 +75,7 @@ class Peer(PromptCompressor):  # type: ignore[misc]
             instruction=asked["instruction"],
             question=asked["question"],
             **budget,
+            **(LONG if asked["long"] else {}),
         )
         seconds, processor = time.perf_counter() - started, time.process_time() - before
         text = found["compressed_prompt"]

@@ -62,6 +62,12 @@ class Company:
         frames = [unit for document in documents for unit in material.frames(document)]
         return chosen | scope | set(words.of_units(frames))
 
+    def freed(self, words: Collection[int]) -> Company:
+        """Let some of what is forced compete, too."""
+        more = self.forced.intersection(words)
+        free = tuple(sorted(more.union(self.free)))
+        return replace(self, free=free, forced=self.forced - more)
+
     def measure(self, kept: Collection[int]) -> int:
         """Count the component's upstream tokens with these words, and what goes with them."""
         chosen = self.others | self.complete(kept)

@@ -22,6 +22,10 @@ share of the budget, in upstream tokens, is spent; what is left is carried to th
 A worked example.  A context of two windows of 100 tokens, to be kept at .3: the first may spend 30
 and spends 28 (the next word would have cost 3); the second may spend 32.  In the end the turn is
 counted exactly: over the target, the least surprising words kept go; under it, the next ones come.
+
+Sentences that the LM cannot judge (``bands``) lose no word, nor do lines of data.  Where no
+document fits with these whole, they are dropped like words, each as one, so that another script
+meets its budget, too.
 """
 
 from __future__ import annotations
@@ -321,13 +325,17 @@ def _whole_segments(material: Material, first: int, end: int) -> list[Heard]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A turn in words, with what the budget controller needs to know of its documents."""
+    """A turn in words, with what the budget controller needs to know of its documents.
+
+    ``yielding`` are sentences and lines that lose no word, but may be dropped whole.
+    """
 
     scene: Scene
     method: LLMLingua
     wording: Wording
     perplexity: tuple[float, ...]
     droppable: frozenset[int]
+    yielding: frozenset[int]
 
     @property
     def material(self) -> Material:
@@ -355,6 +363,9 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
     case = _case(scene, method, material, scores.passages)
     plan = _plan(case)
     if plan is None:
+        case = replace(case, droppable=case.droppable | case.yielding)
+        plan = _plan(case)
+    if plan is None:
         return verbatim(material.before, Reason.BUDGET_INFEASIBLE)
     reading = Reading(
         case.wording,
@@ -381,6 +392,12 @@ def rigid_units(material: Material, rated: Sequence[SelfInformation]) -> frozens
     return strange.union(i for i in range(len(material.units)) if is_rigid(material, i))
 
 
+def yielding_words(wording: Wording, rigid: Collection[int]) -> frozenset[int]:
+    """Return the rigid units that may be dropped whole, frames left out; each is one word."""
+    units = wording.material.units
+    return frozenset(wording.of_units([unit for unit in rigid if not units[unit].frame]))
+
+
 def perplexity(rated: SelfInformation) -> float:
     """exp(-(1/N) sum log p(x_i)); 1 for no tokens."""
     return float(np.exp(rated.nats.mean(dtype=np.float64))) if len(rated.nats) else 1.0
@@ -398,7 +415,8 @@ def _case(
         and not word.scope
         and not (word.protected and method.keep_protected)
     )
-    return Case(scene, method, wording, tuple(map(perplexity, rated)), droppable)
+    yielding = frozenset[int]() if method.keep_protected else yielding_words(wording, rigid)
+    return Case(scene, method, wording, tuple(map(perplexity, rated)), droppable, yielding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -494,14 +512,21 @@ def _rates(case: Case, plan: Plan) -> dict[Component, float]:
 def _fitted(
     case: Case, reading: Reading, kept: frozenset[int], component: Component, target: int
 ) -> tuple[frozenset[int], Reason | None]:
-    """Bring one component to its exact budget, the least surprising words first to go."""
+    """Bring one component to its exact budget, the least surprising words first to go.
+
+    A budget that no word fits is named, not met with nothing (law 7).
+    """
     mine = {i for i in reading.nats.keys() | kept if _component(case, i) is component}
     others = kept - mine
     count = measure_of(case.wording, case.scene, component)
-    ranked = sorted(mine & case.droppable, key=lambda i: (-reading.nats.get(i, np.inf), i))
+    free = mine & case.droppable
+    ranked = sorted(free, key=lambda i: (-reading.nats.get(i, np.inf), i))
     fitted = fit_words(
         kept & mine, ranked, case.wording.costs, lambda words: count(others | set(words)), target
     )
+    if free and fitted.isdisjoint(free):
+        whole = case.wording.of_units(case.material.selectable(component))
+        return others.union(whole), Reason.BUDGET_INFEASIBLE
     over = count(others | fitted) > target
     return others | fitted, Reason.FORCED_OVER_BUDGET if over else None
 

@@ -5,7 +5,8 @@
 Each document is read by itself, once; units are words, phrases or sentences, and those of least
 self-information are dropped until the budget is met.  The paper takes phrases from a parser; ours
 are runs of words that end at punctuation, before a function word that follows a content word, or
-after MOST_WORDS.
+after MOST_WORDS.  Sentences that the LM cannot judge and lines of data stay; where they alone are
+over the budget, they compete as the units that they are.
 
 A worked example, in nats: "The cat" 7.5, "sat" 6, "on the mat." 3.5.  A budget that holds two of
 the three keeps "The cat sat".
@@ -23,7 +24,7 @@ from proxy.compress.cascade import keep_units
 from proxy.compress.companions import Company, Kept, keep_components
 from proxy.compress.guarded import Scene, Steps, guarded, result_of, units_result
 from proxy.compress.layout import Material, document_texts, render
-from proxy.compress.llmlingua import rigid_units
+from proxy.compress.llmlingua import rigid_units, yielding_words
 from proxy.compress.ports import Passage, ScoreRequest, Scores, SelfInformation
 from proxy.compress.relevance import Relevance
 from proxy.compress.result import TurnResult
@@ -38,6 +39,7 @@ from proxy.compress.words import (
     word_nats,
 )
 from proxy.policy.schema import SelectiveContext, SelfInformationUnit
+from proxy.types import Reason
 
 MOST_WORDS = 6
 """Words in a phrase, where no punctuation or function word ends it before."""
@@ -110,9 +112,15 @@ def _by_words(
         and (wording.unit[i] in rigid or (word.protected and method.keep_protected))
     )
     groups = [group for u in range(len(material.units)) for group in _groups(wording, u, method)]
-    kept = keep_components(
-        scene, wording, forced, lambda company: keep_groups(company, groups, nats)
-    )
+    yielding = frozenset[int]() if method.keep_protected else yielding_words(wording, rigid)
+
+    def fit(company: Company) -> Kept:
+        found = keep_groups(company, groups, nats)
+        if found.reason is Reason.FORCED_OVER_BUDGET and not yielding.isdisjoint(company.forced):
+            found = keep_groups(company.freed(yielding), groups, nats)
+        return found
+
+    kept = keep_components(scene, wording, forced, fit)
     return result_of(wording, kept.words, scene, kept.reason)
 
 
