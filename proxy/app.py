@@ -305,9 +305,10 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
     settings, policies, a model or a port that cannot be used.
     """
     refuse_itself(settings)
+    policies = open_policies(settings)
     if worker is None:
         warn_if_open(settings)
-    policies = open_policies(settings)
+        tell_of_capture(policies.current, settings.ledger_path)
     sinks = open_sinks(settings)
     disk = open_disk_memo(settings)
     memo = VectorMemo(settings.memo_bytes, shelf=None if disk is None else DiskShelf(disk))
@@ -396,6 +397,15 @@ def warn_if_open(settings: Settings) -> None:
         )
 
 
+def tell_of_capture(policies: PolicySet, ledger: Path | None) -> None:
+    """Say on which routes what callers say is written to the disk."""
+    log = structlog.get_logger("laconic")
+    if policies.captured and ledger is None:
+        log.warning("capture-without-ledger", routes=policies.captured)
+    elif policies.captured:
+        log.warning("capture-on", routes=policies.captured)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches what listens there."""
     literal = _literal(host)
@@ -448,7 +458,8 @@ def open_sinks(settings: Settings) -> list[Sink]:
         sinks.append(telemetry.from_environment())
     if settings.ledger_path is not None:
         bounds = Bounds(settings.ledger_disk_bytes, settings.ledger_days)
-        sinks.append(SqliteSink(settings.ledger_path, bounds))
+        captures = Bounds(settings.capture_disk_bytes, settings.capture_days)
+        sinks.append(SqliteSink(settings.ledger_path, bounds, captures))
     return sinks
 
 
@@ -592,7 +603,8 @@ def reload_policies(policies: PolicyStore, directory: Path | None) -> None:
         policies.refuse(error)
     log = structlog.get_logger("laconic")
     if policies.error is None:
-        log.info("policies-loaded", policies=sorted(policies.current.policies))
+        current = policies.current
+        log.info("policies-loaded", policies=sorted(current.policies), capture=current.captured)
     else:
         log.error("policies-refused", error=str(policies.error))
 

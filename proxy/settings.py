@@ -152,6 +152,11 @@ class Settings(BaseModel):
     """Size of that file, about, some six million exchanges; past it, the oldest go."""
     ledger_days: Annotated[int, Field(ge=1)] | None = None
     """Days that exchanges stay in the ledger; as long as there is room, if left out."""
+    capture_disk_bytes: Size = ByteSize(256 * 2**20)
+    """Size, about, of the file beside it with what callers say on routes with ``capture: true``;
+    past it, the oldest goes."""
+    capture_days: Annotated[int, Field(ge=1)] = 7
+    """Days that such text stays."""
     otel: bool = False
     """Send spans and metrics by OpenTelemetry, where and how the ``OTEL_*`` variables say; wants
     the ``otel`` extra."""

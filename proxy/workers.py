@@ -88,7 +88,9 @@ def prepare(settings: Settings) -> None:
 
     Raises PolicyError for what no worker could use either.
     """
-    app.open_upstreams(settings, app.open_policies(settings))
+    policies = app.open_policies(settings)
+    app.open_upstreams(settings, policies)
+    app.tell_of_capture(policies.current, settings.ledger_path)
     for sink in app.open_sinks(settings):
         sink.close()
     disk = app.open_disk_memo(settings)

@@ -12,6 +12,7 @@ import os
 import re
 import sqlite3
 import sys
+import zlib
 from collections import Counter
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
@@ -39,6 +40,7 @@ ROOT = Path(__file__).parent.parent
 LONG_S = 60
 QUESTION, PASSAGES = load_passages()
 CANARY = re.compile(rb"canary-?[a-z]*", re.IGNORECASE)
+CAPTURED = re.compile(rb"kestrel-?[a-z]*", re.IGNORECASE)
 
 ALICE, ADMIN = "lk-canary-alice", "lk-canary-admin"
 KEY = ("x-laconic-key", ALICE)
@@ -82,7 +84,7 @@ async def far_side(seen, wire):
     """Answers as the header X-Do says, with canaries of its own."""
     echoed = b'{"error": {"message": "canary-refusal %s", "code": "%s"}}'
     match seen.get("x-do"):
-        case "refuse-edits" if b"canary-passage 7" not in seen.body:
+        case "refuse-edits" if b"-passage 7" not in seen.body:
             await wire.send(answer(400, echoed % (b"canary-echo", b"invalid"), headers=[JSON]))
         case "too-long":
             error = echoed % (b"maximum context length", b"context_length_exceeded")
@@ -103,6 +105,14 @@ async def far_side(seen, wire):
             await wire.send(answer(200, completion("canary-answer"), headers=headers))
 
 
+CAPTURE, REFUSING = ("x-capture", "yes"), ("X-Do", "refuse-edits")
+
+
+def kestrels(sent):
+    """A body with other birds in it."""
+    return sent.replace(b"canary", b"kestrel")
+
+
 REQUESTS = {
     "compressed": (CHAT + QUERY, body(LONG), [JSON]),
     "recalled": (CHAT, body(LONG + " canary-again"), [JSON]),
@@ -113,7 +123,7 @@ REQUESTS = {
     "too short": (CHAT, body("canary-short"), [JSON]),
     "of a model that is not there": (CHAT, body(LONG), [JSON, ("x-laconic-policy", "llmlingua2")]),
     "too late": (CHAT, body(LONG.replace("sings", "hums")), [JSON, ("x-laconic-policy", "hasty")]),
-    "refused": (CHAT, body(LONG), [JSON, ("X-Do", "refuse-edits")]),
+    "refused": (CHAT, body(LONG), [JSON, REFUSING]),
     "too long": (CHAT, body(LONG), [JSON, ("X-Do", "too-long")]),
     "failing there": (CHAT, body(LONG), [JSON, ("X-Do", "fail")]),
     "lost": (CHAT + QUERY, body(LONG), [JSON, ("X-Do", "hang-up")]),
@@ -128,6 +138,9 @@ REQUESTS = {
     "too large": (CHAT + QUERY, b"canary-large" * 40_000, [JSON]),
     "responses": ("/v1/responses", json.dumps({"input": f"{LONG} canary-input"}).encode(), [JSON]),
     "completions": ("/v1/completions", json.dumps({"prompt": "canary-prompt"}).encode(), [JSON]),
+    "on a route with capture": (CHAT + QUERY, kestrels(body(LONG)), [JSON, CAPTURE]),
+    "refused on that route": (CHAT, kestrels(body(LONG)), [JSON, CAPTURE, REFUSING]),
+    "no JSON on that route": (CHAT, kestrels(b'{"messages": [canary'), [JSON, CAPTURE]),
     "a file": ("/v1/files" + QUERY, b"canary-file" * 1000, []),
     "routed to where nobody is": ("/v1/nowhere" + QUERY, b"canary-nowhere", []),
 }
@@ -138,6 +151,7 @@ upstreams:
   nowhere: {url: "http://127.0.0.1:%d"}
 routes:
   - {path: /v1/nowhere, policy: off, upstream: nowhere}
+  - {name: watched, header: {x-capture: "yes"}, policy: default, capture: true}
 """
 
 
@@ -229,6 +243,12 @@ def files(folder):
     }
 
 
+def inflated(path, asked):
+    """What is packed in one column, of all rows."""
+    with closing(sqlite3.connect(path)) as database:
+        return b"\n".join(zlib.decompress(packed) for (packed,) in database.execute(asked))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_no_canary_is_written_anywhere(tmp_path, workers):
     (tmp_path / "policies").mkdir()
@@ -255,8 +275,25 @@ async def test_no_canary_is_written_anywhere(tmp_path, workers):
         own.append(ready)
         said = await near.said()
     (tmp_path / "policies" / "routes.yaml").unlink()
+    ledger, texts = tmp_path / "ledger.sqlite3", tmp_path / "ledger.captured.sqlite3"
+    unpacked = {
+        "segments": inflated(ledger, "SELECT segments FROM exchanges WHERE segments IS NOT NULL"),
+        "texts": inflated(texts, "SELECT text FROM captures WHERE route = 'watched'"),
+    }
     written = {"log": said, "metrics": figures, "errors": b"\n".join(own), **files(tmp_path)}
+    written |= unpacked
     assert {name: found for name, text in written.items() if (found := CANARY.findall(text))} == {}
+
+    # What came on the route with capture is written in one place, its text alone.
+    found = {name: set(CAPTURED.findall(text)) for name, text in written.items()}
+    kept = {b"kestrel-system", b"kestrel-user", b"kestrel-result", b"kestrel-assistant"}
+    assert found.pop("texts") == kept | {b"kestrel-passage", b"kestrel-question"}
+    assert {name: birds for name, birds in found.items() if birds} == {}
+    assert texts.stat().st_mode & 0o777 == 0o600
+    with closing(sqlite3.connect(texts)) as database:
+        counts = "SELECT count(*), count(key_name) FROM captures"
+        assert database.execute(counts).fetchone() == (2, 2)
+    assert b'"capture-on"' in said
 
     # All of it came in, and went where it should; and it was written of.
     arrived = b"\n".join(str(seen.headers).encode() + seen.body for seen in far.seen)

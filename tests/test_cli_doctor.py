@@ -15,7 +15,7 @@ from proxy.cli.commands import app
 from proxy.cli.doctor import Finding, Speed, Verdict
 from proxy.ledger import SqliteSink
 from proxy.scorers.arithmetic import best, int8_is_exact
-from proxy.settings import Backend
+from proxy.settings import Backend, Settings
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
@@ -81,7 +81,7 @@ def test_a_healthy_machine_passes_every_check(examine, asked):
     assert list(found)[:6] == [
         "python", "packages", "encodings", "settings", "policies", "processor",
     ]  # fmt: skip
-    assert list(found)[-5:] == ["ledger", "memo", "prices", "upstream", "clock"]
+    assert list(found)[-6:] == ["ledger", "capture", "memo", "prices", "upstream", "clock"]
     assert found["upstream"] == found["model"] == found["backend fp32"] == "ok"
 
 
@@ -225,3 +225,32 @@ def test_without_files_there_is_nothing_to_look_at():
 )
 def test_the_clock_is_held_against_the_upstreams(now, upstreams, verdict):
     assert doctor.clock(now, upstreams).verdict is verdict
+
+
+# -- capture --------------------------------------------------------------------------------------
+
+ROUTES = "routes: [{name: watched, path: /v1/*, policy: rag, capture: %s}]\n"
+
+
+def captures(tmp_path, on, ledger="ledger.sqlite3"):
+    (tmp_path / "routes.yaml").write_text(ROUTES % on)
+    path = None if ledger is None else tmp_path / ledger
+    return list(doctor.capture(Settings(policies=tmp_path, ledger_path=path)))
+
+
+def test_capture_is_told_of_with_its_file(tmp_path):
+    file = tmp_path / "ledger.captured.sqlite3"
+    assert captures(tmp_path, "false") == [Finding("capture", Verdict.OK, "off")]
+    (on,) = captures(tmp_path, "true")
+    assert (on.verdict, on.found) == (Verdict.WARN, f"on for watched: {file}, nothing yet")
+    file.write_bytes(b"x" * 2**20)
+    assert [one.found for one in captures(tmp_path, "true")] == [f"on for watched: {file}, 1.0 MiB"]
+    assert [one.found for one in captures(tmp_path, "false")] == [
+        f"off, but {file} still holds 1.0 MiB"
+    ]
+
+
+def test_capture_without_a_ledger_is_told(tmp_path):
+    assert captures(tmp_path, "false", ledger=None) == []
+    (on,) = captures(tmp_path, "true", ledger=None)
+    assert (on.verdict, on.found) == (Verdict.WARN, "on for watched, but there is no ledger")

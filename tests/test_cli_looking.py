@@ -9,8 +9,11 @@ import pytest
 from test_cli import ENTRY
 
 from proxy.cli.looking import followed
+from proxy.compress.show import Fate, Shown, Stretch
 from proxy.ledger import Filter, Ledger, SqliteSink
-from proxy.types import Reason
+from proxy.ledger.capture import captured, sealed
+from proxy.ledger.segments import packed
+from proxy.types import Address, Component, Kind, Reason
 
 ENTRIES = [
     replace(ENTRY, request_id="one", upstream_host="api.openai.com", completion_tokens=30),
@@ -118,7 +121,8 @@ def test_tail_goes_on_with_what_comes(ledger):
 def test_export_prints_whole_exchanges(laconic, ledger):
     done = laconic("ledger", "export", "--ledger", ledger, "--conversation", "c0ffee")
     (found,) = map(json.loads, done.stdout.splitlines())
-    assert found == next(Ledger(ledger).exchanges(Filter(conversation="c0ffee")))[1]
+    columns = next(Ledger(ledger).exchanges(Filter(conversation="c0ffee")))[1]
+    assert found == columns | {"captured": None}
 
 
 def test_export_as_csv_has_a_heading(laconic, ledger):
@@ -161,3 +165,42 @@ def test_a_ledger_that_is_none_is_refused(laconic, tmp_path, command):
     done = laconic("ledger", *command, "--ledger", tmp_path / "none")
     assert done.exit_code == 2
     assert "found no file" in done.stderr
+
+
+# -- segments and text ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def captured_ledger(tmp_path):
+    path = tmp_path / "ledger.sqlite3"
+    rows = [(1, 2, Component.CONTEXT, Kind.PROSE, "first-passage", 900, 300)]
+    stretches = (
+        Stretch("The mill stands. ", Fate.KEPT, Component.CONTEXT, Kind.PROSE, "first-passage"),
+        Stretch("It was built.", Fate.DROPPED, Component.CONTEXT, Kind.PROSE, "first-passage"),
+    )
+    said = sealed([Shown(Address(1, 2), "user", stretches)])
+    written(path, replace(ENTRIES[1], segments=packed(rows), captured=said))
+    return path
+
+
+def test_inspect_shows_segments_with_their_rules_and_text_that_was_captured(
+    laconic, captured_ledger
+):
+    shown = laconic("inspect", "two", "--ledger", captured_ledger).stdout
+    assert ["1.2", "context", "prose", "first-passage", "900", "300"] in [
+        [word for word in line.split() if word != "│"] for line in shown.splitlines()
+    ]
+    assert "The mill stands. [-It was built.-]" in shown
+    found = json.loads(laconic("inspect", "two", "--ledger", captured_ledger, "--json").stdout)
+    assert found["segments"][0]["rule"] == "first-passage"
+    assert found["captured"]["leaves"][0]["stretches"][1]["fate"] == "dropped"
+
+
+def test_export_and_delete_take_text_along(laconic, captured_ledger):
+    asked = ("--ledger", captured_ledger, "--key", "alice")
+    (line,) = laconic("ledger", "export", *asked).stdout.splitlines()
+    assert json.loads(line)["captured"]["leaves"][0]["role"] == "user"
+    (row,) = csv.DictReader(io.StringIO(laconic("ledger", "export", *asked, "--csv").stdout))
+    assert json.loads(row["captured"]) == json.loads(line)["captured"]
+    laconic("ledger", "delete", *asked, "--yes")
+    assert captured(captured_ledger, "two") is None

@@ -77,7 +77,7 @@ def test_a_leaf_is_edited_only_where_that_saves_tokens(text, kind, kept):
 def test_components_add_up_to_the_leaf(text, kind):
     material = read(text, kind)
     assert sum(material.before.values()) == ENCODING.count(text)
-    assert material.before == token_counts(material.turn, ENCODING)
+    assert (material.before, material.sizes) == token_counts(material.turn, ENCODING)
     assert len(material.costs) == len(material.units)
     assert sum(material.costs) <= ENCODING.count(text)
 

@@ -20,7 +20,8 @@ def request(*contents, role="user"):
 
 
 def shown(of, *edits):
-    return show(turns(of, Tagging()), edits, leaves_of(of))
+    segments = (segment for turn in turns(of, Tagging()) for segment in turn.segments)
+    return show(of, segments, edits)
 
 
 def pairs(leaf):

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
@@ -11,13 +12,31 @@ from browser import CHROMIUM, chromium
 from house import house
 from servers import call, chat, upstream
 
+from proxy.compress.show import Fate, Shown, Stretch
 from proxy.dashboard.api import STATIC
 from proxy.ledger import outcome_fields
+from proxy.ledger.capture import sealed
+from proxy.ledger.segments import packed
 from proxy.policy import key_hash, layered, load_policies
-from proxy.types import Component, Mode, Outcome, Reason
+from proxy.types import Address, Component, Kind, Mode, Outcome, Reason
 
 NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
 SHORT = Outcome("chat", Mode.ON, Reason.TOO_SHORT, tokens_before=40, tokens_after=40)
+
+
+SEGMENTS = packed([(1, 0, Component.CONTEXT, Kind.PROSE, "first-passage", 900, 300)])
+TEXT = sealed(
+    [
+        Shown(
+            Address(1, 0),
+            "user",
+            (
+                Stretch("The mill stands. ", Fate.KEPT, Component.CONTEXT, Kind.PROSE, "long"),
+                Stretch("It was built.", Fate.DROPPED, Component.CONTEXT, Kind.PROSE, "long"),
+            ),
+        )
+    ]
+)
 
 
 def entry(number, minutes=30, **changed):
@@ -221,11 +240,14 @@ async def test_the_page_shows_figures_exchanges_and_a_trial(ledger):
         await page.until("document.querySelector('#sums dd').firstChild.textContent === '1'")
         await page.run("chosen.policy.value = ''; location.hash = '#exchanges'")
         await page.until("document.querySelectorAll('#latest tbody tr').length === 5")
-        entries.write(ledger, entry(5, minutes=0))
+        entries.write(ledger, replace(entry(5, minutes=0), segments=SEGMENTS))
         await page.until("document.querySelectorAll('#latest tbody tr').length === 6")
         await page.run("document.querySelector('#latest button').click()")
         await page.until("document.querySelector('#one').open")
         assert "r5" in await page.run("document.querySelector('#one-title').textContent")
+        told = await page.run("document.querySelector('#one-told').innerText")
+        assert "first-passage" in told
+        assert "capture is off for this route" in told
         await page.run("document.querySelector('#one').close(); location.hash = '#playground'")
 
         body = json.dumps(chat("keep this xdrop and this").decode())
@@ -252,6 +274,13 @@ async def test_every_page_is_accessible(ledger, scheme):
             found = await page.run("axe.run().then((found) => found.violations)")
             told = [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found]
             assert told == [], name
+        entries.write(ledger, replace(entry(9, 0), segments=SEGMENTS, captured=TEXT))
+        await page.run("location.hash = '#exchanges'")
+        await page.until("document.querySelectorAll('#latest tbody tr').length === 6")
+        await page.run("document.querySelector('#latest button').click()")
+        await page.until("document.querySelector('#one del.context')?.offsetHeight")
+        found = await page.run("axe.run().then((found) => found.violations)")
+        assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found] == []
 
 
 @NEEDS_CHROMIUM

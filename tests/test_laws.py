@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.errors import DeadlineExceeded, Overloaded
-from proxy.types import Component, Fold, LeftOut, Mark, Quote, Reason, Span
+from proxy.types import Component, Count, Fold, LeftOut, Mark, Quote, Reason, Span
 from proxy.wire import leaves_of
 from proxy.wire.responses import parse_responses
 
@@ -252,6 +252,25 @@ def test_nothing_is_longer_but_for_what_is_recalled(messages, choices):
     assert sum(c.after for c in counts.values()) == run.outcome.tokens_after
     saved = run.outcome.first_saved + run.outcome.repeat_saved
     assert saved == run.outcome.tokens_before - run.outcome.tokens_after
+
+
+@examples(60)
+@given(conversations(), policies)
+def test_segments_come_to_what_the_components_do(messages, choices):
+    """The tokens of segments, and of what was recalled, are those of the components."""
+    memory = Notes()
+    for request in requests(messages):
+        run = Run(request, choices, memory=memory)
+        found = run.compressed.sized
+        assert [sized.segments for sized in found] == [turn.segments for turn in run.turns]
+        sums = dict.fromkeys(Component, Count())
+        for sized in found:
+            for segment, size in zip(sized.segments, sized.sizes, strict=True):
+                sums[segment.component] += size
+            sums[Component.CONTEXT] += Count(0, sized.recalled)
+        assert sums == run.outcome.components
+        recalling = [e.address for e in run.compressed.edits if Mark.RECALL_HEADING in e.pieces]
+        assert [sized.at for sized in found if sized.recalled] == recalling
 
 
 @examples(40)

@@ -33,7 +33,8 @@ from proxy.ledger import (
     outcome_fields,
 )
 from proxy.ledger.entry import field_docs, stats
-from proxy.ledger.sqlite import MIGRATIONS, columns, used_bytes
+from proxy.ledger.files import used_bytes
+from proxy.ledger.sqlite import MIGRATIONS, columns
 from proxy.types import Component, Count, Mode, Outcome, Reason
 
 OUTCOME = Outcome(
@@ -104,7 +105,8 @@ def test_an_entry_is_not_made_of_other_fields_than_its_own(given):
 
 def test_record_spells_out_every_field_as_json():
     record = json.loads(json.dumps(ENTRY.record()))
-    assert list(record) == [f.name for f in fields(LedgerEntry)]
+    apart = {"segments", "captured"}
+    assert list(record) == [f.name for f in fields(LedgerEntry) if f.name not in apart]
     assert (
         record
         | {

@@ -11,6 +11,7 @@ from servers import upstream
 
 from proxy.gateway import Cascade
 from proxy.ledger import Ledger, Prices, SqliteSink
+from proxy.ledger.segments import unpacked
 from proxy.memo import TurnMemo
 from proxy.policy import PolicySet, PriceSpec
 from proxy.tokens import encoding_for
@@ -51,6 +52,15 @@ def tokens(messages):
     return [encoding_for("gpt-4o").count(message["content"]) for message in messages]
 
 
+def by_message(segments, messages):
+    """The tokens of each message before and after, by what the ledger tells of its segments."""
+    found = [[0, 0] for _ in range(messages)]
+    for segment in unpacked(segments):
+        found[segment["message"]][0] += segment["before"]
+        found[segment["message"]][1] += segment["after"]
+    return list(map(tuple, found))
+
+
 async def test_the_ledgers_sums_are_what_was_left_out_of_the_bodies(tmp_path):
     draw = random.Random(5)  # noqa: S311 - no secret
     talks = [list(conversation(draw)) for _ in range(CONVERSATIONS)]
@@ -82,6 +92,8 @@ async def test_the_ledgers_sums_are_what_was_left_out_of_the_bodies(tmp_path):
         )
         assert (entry.first_saved, entry.repeat_saved) == (gone[-1], sum(gone[:-1]))
         assert entry.busted_tokens == 0
+        sizes = zip(tokens(messages), tokens(body), strict=True)
+        assert by_message(entry.segments, len(messages)) == list(sizes)
     # Each token that is left out counts once as first, however often the history is sent again.
     last = removed[TURNS - 1 :: TURNS]
     assert sum(entry.first_saved for entry in entries) == sum(map(sum, last)) > 0

@@ -257,14 +257,16 @@ def inspect(
     """Show all that the ledger knows of one exchange, and its price line by line."""
     from proxy.cli import looking, reporting
     from proxy.ledger import Ledger
+    from proxy.ledger.capture import captured
 
     settings = _settings(ledger_path=ledger, policies=policies)
     opened = Ledger(reporting.required(settings.ledger_path))
     found = looking.looked_up(opened, request_id, reporting.prices_of(settings.policies))
+    text = captured(opened.path, request_id)
     if as_json:
-        typer.echo(looking.as_json(found))
+        typer.echo(looking.as_json(found, text))
     else:
-        looking.show(found)
+        looking.show(found, text)
 
 
 @app.command()

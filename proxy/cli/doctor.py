@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 from rich.console import Console
@@ -26,6 +26,9 @@ from rich.text import Text
 
 from proxy.errors import LaconicError, PolicyError
 from proxy.settings import Backend, Settings, load_settings, upstream_url
+
+if TYPE_CHECKING:
+    from proxy.policy import PolicySet
 
 _PYTHON: Final = (3, 11)
 _PACKAGES: Final = (
@@ -103,6 +106,7 @@ def _examined(
     yield policies(settings.policies, settings.keys)
     yield from model(settings, measure_s)
     yield ledger(settings.ledger_path)
+    yield from capture(settings)
     yield memo(settings.memo_path, settings.memo_disk_bytes)
     yield prices()
     answer, date = upstream(settings.upstream)
@@ -247,6 +251,28 @@ def ledger(path: Path | None) -> Finding:
     return _place("ledger", path, _LEDGER_FREE, Verdict.FAIL)
 
 
+def capture(settings: Settings) -> Iterator[Finding]:
+    """Say where what callers say is written to the disk: on which routes, and into which file."""
+    from proxy.ledger.capture import captures_of  # noqa: PLC0415
+
+    routes = ", ".join(_loaded(settings.policies).captured)
+    if settings.ledger_path is None:
+        if routes:
+            todo = "keep a ledger, or take capture from routes.yaml"
+            yield Finding("capture", Verdict.WARN, f"on for {routes}, but there is no ledger", todo)
+        return
+    path = captures_of(settings.ledger_path)
+    size = f"{path.stat().st_size / 2**20:,.1f} MiB" if path.is_file() else "nothing yet"
+    if routes:
+        todo = "nothing, if that is meant: who reads the file reads what callers say"
+        yield Finding("capture", Verdict.WARN, f"on for {routes}: {path}, {size}", todo)
+    elif path.is_file():
+        todo = "laconic ledger delete, or delete the file"
+        yield Finding("capture", Verdict.WARN, f"off, but {path} still holds {size}", todo)
+    else:
+        yield Finding("capture", Verdict.OK, "off")
+
+
 def memo(path: Path | None, wanted_bytes: int) -> Finding:
     """Look at the memo's place; Laconic does without one that cannot be written."""
     if path is None:
@@ -294,15 +320,9 @@ def upstream(
 
 def upstreams(directory: Path | None) -> Iterator[Finding]:
     """Ask the upstreams that ``routes.yaml`` names, each the way that requests go."""
-    from proxy.policy import layered, load_policies, read_policy_dir  # noqa: PLC0415
     from proxy.upstream.pools import tls_context  # noqa: PLC0415
 
-    try:
-        named = {} if directory is None else read_policy_dir(directory)
-        specs = load_policies(layered(named)).upstreams if named else {}
-    except PolicyError:
-        return  # told under policies
-    for name, spec in specs.items():
+    for name, spec in _loaded(directory).upstreams.items():
         check = f"upstream {name}"
         try:
             tls = tls_context(f"upstreams.{name}.tls", spec.tls)
@@ -311,6 +331,16 @@ def upstreams(directory: Path | None) -> Iterator[Finding]:
             continue
         answer, _ = upstream(spec.url, tls=tls, proxy=spec.proxy)
         yield replace(answer, check=check, todo=answer.todo.replace(_NAME_ANOTHER, ""))
+
+
+def _loaded(directory: Path | None) -> PolicySet:
+    """Return the policies in force; none where they are wrong, which is told under policies."""
+    from proxy.policy import PolicySet, layered, load_policies, read_policy_dir  # noqa: PLC0415
+
+    try:
+        return load_policies(layered({} if directory is None else read_policy_dir(directory)))
+    except PolicyError:
+        return PolicySet({})
 
 
 def prices() -> Finding:

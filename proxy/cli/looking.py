@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.cli.reporting import dollars, wide
+from proxy.cli.showing import is_plain, laid_open
+from proxy.compress.show import Shown
 from proxy.errors import PolicyError
 from proxy.ledger import Filter, Ledger, Prices, Reckoning
 from proxy.ledger.entry import field_docs
@@ -36,16 +38,28 @@ def looked_up(ledger: Ledger, request_id: str, prices: Prices) -> Reckoning:
     return found
 
 
-def as_json(found: Reckoning) -> str:
-    """Return one exchange as a JSON object: its columns, and its reckoning."""
-    return json.dumps({**found.columns, "reckoning": found.record()}, indent=2)
+def as_json(found: Reckoning, text: Mapping[str, Any] | None) -> str:
+    """Return one exchange as a JSON object: its columns, its reckoning, its text if captured."""
+    told = {**found.columns, "reckoning": found.record(), "captured": text}
+    return json.dumps(told, indent=2)
 
 
-def show(found: Reckoning, console: Console | None = None) -> None:
-    """Print all that is known of one exchange, each with what it means; then its reckoning."""
+def show(found: Reckoning, text: Mapping[str, Any] | None, console: Console | None = None) -> None:
+    """Print all that is known of one exchange, each with what it means; its reckoning, its text."""
     console = wide(console or Console())
     console.print(_columns(found.columns))
     console.print(_components(found.columns))
+    if found.columns["segments"]:
+        console.print(_segments(found.columns["segments"]))
+    _show_money(found, console)
+    if text is not None:
+        if text["left_out"]:
+            console.print(f"{text['left_out']:,} older texts were too long to be captured.")
+        for leaf in map(Shown.of, text["leaves"]):
+            console.print(laid_open(leaf, plain=is_plain(console)), soft_wrap=True)
+
+
+def _show_money(found: Reckoning, console: Console) -> None:
     if found.price is None:
         console.print(
             f"No price is known for model {found.columns['model'] or '-'} at "
@@ -68,7 +82,7 @@ def _columns(columns: Mapping[str, Any]) -> Table:
     for width in (None, None, 60):
         shown.add_column(max_width=width)
     for name, value in columns.items():
-        if value is not None and name not in _PARTS:
+        if value is not None and name not in _PARTS and name != "segments":
             text = meaning[name].replace("`", "")
             shown.add_row(name, Text(_plain(value)), Text(text, style="dim"))
     return shown
@@ -85,6 +99,20 @@ def _components(columns: Mapping[str, Any]) -> Table:
     for component in Component:
         before, after = (columns[f"{component}_{when}"] for when in ("before", "after"))
         shown.add_row(component, f"{before:,}", f"{after:,}", f"{before - after:,}")
+    return shown
+
+
+def _segments(segments: Sequence[Mapping[str, Any]]) -> Table:
+    shown = Table(title="Tokens by segment")
+    shown.add_column("message", justify="right")
+    for name in ("component", "kind", "rule"):
+        shown.add_column(name)
+    for name in ("before", "after"):
+        shown.add_column(name, justify="right")
+    for one in segments:
+        place = f"{one['message']}.{one['part']}" if one["part"] else str(one["message"])
+        labels = (one["component"], one["kind"] or "", one["rule"])
+        shown.add_row(place, *labels, f"{one['before']:,}", f"{one['after']:,}")
     return shown
 
 

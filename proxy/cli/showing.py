@@ -55,11 +55,17 @@ async def attempt(prepare: Prepare, plan: Plan, body: bytes) -> Trial:
 def write(found: Trial, console: Console) -> None:
     """Write the leaves, each stretch coloured by component, and the figures below."""
     for leaf in found.leaves:
-        console.print(_laid_open(leaf, plain=console.no_color or not console.is_terminal))
+        console.print(laid_open(leaf, plain=is_plain(console)))
     console.print(_summary(found.prepared.outcome))
 
 
-def _laid_open(leaf: Shown, *, plain: bool) -> Text:
+def is_plain(console: Console) -> bool:
+    """Tell whether a console has no colours."""
+    return console.no_color or not console.is_terminal
+
+
+def laid_open(leaf: Shown, *, plain: bool) -> Text:
+    """Return a leaf, each stretch coloured by component; ``plain``: dropped and inserted marked."""
     told = Text()
     told.append(f"── message {leaf.address.message}, {leaf.role}\n", style="" if plain else "bold")
     for stretch in leaf.stretches:

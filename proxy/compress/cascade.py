@@ -21,7 +21,7 @@ from proxy.compress.layout import Material, render
 from proxy.compress.ports import QuestionVectors, ScoreRequest
 from proxy.compress.reading import filled, shortlist
 from proxy.compress.relevance import Relevance, lifted, lowered, rate_units
-from proxy.compress.result import verbatim
+from proxy.compress.result import untouched
 from proxy.compress.selection import (
     Basket,
     Selection,
@@ -52,7 +52,7 @@ def _compress(scene: Scene, material: Material) -> Steps:
     relevance = rate_units(question, asked, material.terms, vectors)
     is_flat = flat.is_flat(relevance) or is_overview(scene.turn.question or "")
     if is_flat and scene.policy.flat_relevance is FlatRelevance.PASS:
-        return verbatim(material.before, Reason.FLAT_RELEVANCE)
+        return untouched(material, Reason.FLAT_RELEVANCE)
     if is_flat and scene.policy.flat_relevance is FlatRelevance.SPREAD:
         relevance = flat.central(vectors)
         scene = replace(scene, policy=flat.overview_policy(scene.policy))

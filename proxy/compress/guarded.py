@@ -28,7 +28,7 @@ from proxy.compress.ports import (
     Scores,
 )
 from proxy.compress.reading import filled
-from proxy.compress.result import TurnResult, verbatim
+from proxy.compress.result import TurnResult, untouched
 from proxy.compress.units import Cuts
 from proxy.compress.words import Measure, Wording, render_words
 from proxy.policy.schema import Policy, WholeText
@@ -92,18 +92,18 @@ def guarded(scene: Scene, body: Body, *, steered: bool = False) -> Steps:
     idle = nothing_to_select(material, scene.policy)
     ask = scene.turn.question if steered else _ask(scene)
     if idle is None and steered and ask is None:
-        return verbatim(material.before, Reason.NO_QUESTION)
+        return untouched(material, Reason.NO_QUESTION)
     if idle is not None and not (scene.past.store.missing and scene.turn.own_question):
-        return verbatim(material.before, idle)
+        return untouched(material, idle)
 
     if ask is not None and (
         steered or scene.recalls or scene.policy.whole_text is not WholeText.IGNORE
     ):
         asked, whole = yield from hear(scene, ask, has_text=idle is None)
         if whole:
-            return replace(verbatim(material.before, Reason.WHOLE_TEXT), restores=idle is not None)
+            return replace(untouched(material, Reason.WHOLE_TEXT), restores=idle is not None)
         scene = replace(scene, asked=asked)
-    steps = body(scene, material) if idle is None else _idle(verbatim(material.before, idle))
+    steps = body(scene, material) if idle is None else _idle(untouched(material, idle))
     if not scene.recalls:
         return (yield from steps)
     documents = scene.past.store.documents()
@@ -197,13 +197,15 @@ def units_result(
 ) -> TurnResult:
     """Return the result of keeping these units whole, as rendered."""
     if not rendered.edits:
-        return verbatim(material.before, reason or Reason.NEVER_LONGER)
+        return untouched(material, reason or Reason.NEVER_LONGER)
     edited = {edit.address for edit in rendered.edits}
     dropped = frozenset(
         i for i in range(len(material.units)) if i not in kept and material.address(i) in edited
     )
     counts = MappingProxyType(totals(material.before, rendered.after))
-    return TurnResult(counts, rendered.edits, reason, dropped, material=material)
+    after = ((size, rendered.sizes.get(i, size)) for i, size in enumerate(material.sizes))
+    sizes = tuple(Count(*pair) for pair in after)
+    return TurnResult(counts, rendered.edits, reason, dropped, material=material, sizes=sizes)
 
 
 def measure_of(wording: Wording, scene: Scene, component: Component) -> Measure:

@@ -56,7 +56,8 @@ class Material:
     ``units`` are those of all selectable segments, in order, and a unit's number is its index
     here; ``costs[i]`` the tokens of unit i with the gap after it; ``documents[d]`` the units of
     document d, ``stretches`` those of each run that is embedded by itself; ``whole`` the tokens of
-    each leaf per component, selectable or not.
+    each leaf per component, selectable or not; ``sizes[i]`` those of segment i, 0 where it closes
+    the turn.
     """
 
     turn: Turn
@@ -67,6 +68,7 @@ class Material:
     documents: tuple[tuple[int, ...], ...]
     stretches: tuple[tuple[int, ...], ...]
     whole: Mapping[Address, Mapping[Component, int]]
+    sizes: tuple[int, ...]
     texts: Mapping[Address, str] = field(repr=False)
 
     @property
@@ -159,7 +161,7 @@ def read_material(
     texts = open_leaves(turn)
     layouts, cuts = _layouts(turn, policy, texts, encoding, memory)
     units = tuple(unit for layout in layouts.values() for unit in layout.units)
-    unit_costs, whole = _costs(turn, layouts, texts, encoding)
+    unit_costs, whole, sizes = _costs(turn, layouts, texts, encoding)
     return Material(
         turn=turn,
         layouts=layouts,
@@ -169,6 +171,7 @@ def read_material(
         documents=_grouped(unit.document for unit in units),
         stretches=_grouped(unit.stretch for unit in units),
         whole=whole,
+        sizes=sizes,
         texts=texts,
     )
 
@@ -192,10 +195,13 @@ def _grouped(keys: Iterable[int]) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, groups.values()))
 
 
-def token_counts(turn: Turn, encoding: Encoding) -> dict[Component, int]:
-    """Return the tokens per component of a turn's open leaves, without laying anything out."""
-    _, whole = _costs(turn, {}, open_leaves(turn), encoding)
-    return _summed(whole.values())
+def token_counts(turn: Turn, encoding: Encoding) -> tuple[dict[Component, int], tuple[int, ...]]:
+    """Return the tokens of a turn's open leaves, per component and per segment.
+
+    Nothing is laid out.
+    """
+    _, whole, sizes = _costs(turn, {}, open_leaves(turn), encoding)
+    return _summed(whole.values()), sizes
 
 
 def _layouts(
@@ -241,28 +247,31 @@ def _is_small(result: str, policy: Policy, encoding: Encoding) -> bool:
 
 def _costs(
     turn: Turn, layouts: Mapping[int, Layout], texts: Mapping[Address, str], encoding: Encoding
-) -> tuple[tuple[int, ...], dict[Address, dict[Component, int]]]:
-    """One pass over each leaf: tokens per unit with its gap, and per component."""
+) -> tuple[tuple[int, ...], dict[Address, dict[Component, int]], tuple[int, ...]]:
+    """One pass over each leaf: tokens per unit with its gap, per component, and per segment."""
     costs: list[int] = []
+    sizes = [0] * len(turn.segments)
     whole: dict[Address, dict[Component, int]] = {}
     for address, segments in _by_leaf(turn, texts):
         text = texts[address]
         whole[address] = dict.fromkeys(Component, 0)
-        starts: list[tuple[int, Component, bool]] = []
+        starts: list[tuple[int, int, bool]] = []
         for index, segment in segments:
-            starts.append((segment.span.start, segment.component, False))
+            starts.append((segment.span.start, index, False))
             layout = layouts.get(index)
             if layout:
                 for unit in layout.units:
                     if unit.head:
-                        starts.append((unit.head.start, segment.component, False))
-                    starts.append((unit.span.start, segment.component, True))
+                        starts.append((unit.head.start, index, False))
+                    starts.append((unit.span.start, index, True))
         counts = encoding.count_by(text, [*(at for at, _, _ in starts), len(text)])
-        for (_, component, is_unit), count in zip(starts, counts, strict=True):
-            whole[address][component] += count
+        for (_, index, is_unit), count in zip(starts, counts, strict=True):
+            sizes[index] += count
             if is_unit:
                 costs.append(count)
-    return tuple(costs), whole
+        for index, segment in segments:
+            whole[address][segment.component] += sizes[index]
+    return tuple(costs), whole, tuple(sizes)
 
 
 def _by_leaf(
@@ -280,10 +289,14 @@ def _by_leaf(
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A selection as edits, and what the turn costs with them in place."""
+    """A selection as edits, and what the turn costs with them in place.
+
+    ``sizes`` are the tokens of segments by number: of those whose leaf is edited.
+    """
 
     edits: tuple[LeafEdit, ...]
     after: Mapping[Component, int]
+    sizes: Mapping[int, int]
 
 
 def render(material: Material, kept: Collection[int], encoding: Encoding) -> Rendered:
@@ -344,14 +357,14 @@ def render_spans(
     becomes a mark: some providers refuse blank text.
     """
     edits: list[LeafEdit] = []
-    after: list[Mapping[Component, int]] = []
+    sizes: dict[int, int] = {}
+    after = material.before
     for address, segments in _by_leaf(material.turn, material.texts):
         if not any(index in kept for index, _ in segments):
-            after.append(material.whole[address])
             continue
         text = material.texts[address]
         runs = [
-            (piece, segment.component)
+            (piece, index)
             for index, segment in segments
             for piece in kept.get(index, (segment.span,))
         ]
@@ -359,13 +372,13 @@ def render_spans(
         pieces: tuple[Piece, ...] = tuple(_merged(piece for piece, _ in runs))
         if text.strip() and all(not _said(piece, text).strip() for piece, _ in runs):
             pieces = (Mark.ELISION,)
-            edited = {**edited, segments[0][1].component: encoding.count(Mark.ELISION)}
+            edited = {segments[0][0]: encoding.count(Mark.ELISION)}
         if sum(edited.values()) < sum(material.whole[address].values()):
             edits.append(LeafEdit(address, pieces))
-            after.append(edited)
-        else:
-            after.append(material.whole[address])
-    return Rendered(tuple(edits), _summed(after))
+            for index, segment in segments:
+                sizes[index] = edited.get(index, 0)
+                after[segment.component] += sizes[index] - material.sizes[index]
+    return Rendered(tuple(edits), after, sizes)
 
 
 def _summed(counts: Iterable[Mapping[Component, int]]) -> dict[Component, int]:
@@ -425,29 +438,23 @@ def _merged(pieces: Iterable[Piece]) -> Iterator[Piece]:
         yield current
 
 
-def _count_runs(
-    text: str, runs: Iterable[tuple[Piece, Component]], encoding: Encoding
-) -> dict[Component, int]:
-    """Tokens per component of the runs joined; a token belongs where its first character lies."""
+def _count_runs(text: str, runs: Iterable[tuple[Piece, int]], encoding: Encoding) -> dict[int, int]:
+    """Tokens per segment of the runs joined; a token belongs where its first character lies."""
     parts: list[str] = []
     boundaries = [0]
-    components: list[Component] = []
-    for piece, component in runs:
+    indexes: list[int] = []
+    for piece, index in runs:
         said = _said(piece, text)
         if not said:
             continue
         parts.append(said)
-        if components and components[-1] is component:
+        if indexes and indexes[-1] == index:
             boundaries[-1] += len(said)
         else:
-            components.append(component)
+            indexes.append(index)
             boundaries.append(boundaries[-1] + len(said))
-    counts = dict.fromkeys(Component, 0)
-    for component, count in zip(
-        components, encoding.count_by("".join(parts), boundaries), strict=True
-    ):
-        counts[component] += count
-    return counts
+    counts = encoding.count_by("".join(parts), boundaries)
+    return dict(zip(indexes, counts, strict=True))
 
 
 def totals(

@@ -41,7 +41,7 @@ from proxy.compress.bands import strange_units
 from proxy.compress.guarded import Scene, Steps, guarded, measure_of, result_of
 from proxy.compress.layout import Material, document_texts
 from proxy.compress.ports import Heard, Passage, ScoreRequest, Scores, SelfInformation
-from proxy.compress.result import TurnResult, verbatim
+from proxy.compress.result import TurnResult, untouched
 from proxy.compress.words import (
     DIGITS,
     Wording,
@@ -366,7 +366,7 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
         case = replace(case, droppable=case.droppable | case.yielding)
         plan = _plan(case)
     if plan is None:
-        return verbatim(material.before, Reason.BUDGET_INFEASIBLE)
+        return untouched(material, Reason.BUDGET_INFEASIBLE)
     reading = Reading(
         case.wording,
         case.droppable - set(case.wording.of_units(_units(case, plan.choice.whole))),

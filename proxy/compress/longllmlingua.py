@@ -53,7 +53,7 @@ from proxy.compress.guarded import Scene, Steps, guarded, result_of
 from proxy.compress.layout import Material, Rendered, document_texts, render_spans
 from proxy.compress.llmlingua import Window, cut_windows, rigid_units, take_words
 from proxy.compress.ports import Encoding, Heard, Passage, ScoreRequest, Scores, SelfInformation
-from proxy.compress.result import TurnResult, verbatim
+from proxy.compress.result import TurnResult, untouched
 from proxy.compress.words import (
     DIGITS,
     Scores1D,
@@ -83,7 +83,7 @@ def compress_turn(scene: Scene) -> Steps:
 def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Scores, TurnResult]:
     method, question = cast("LongLLMLingua", scene.policy.method), scene.turn.question
     if question is None:
-        return verbatim(material.before, Reason.NO_QUESTION)
+        return untouched(material, Reason.NO_QUESTION)
     texts = document_texts(material)
     scores = yield ScoreRequest(passages=(*map(Passage, texts), *foretold(question, texts)))
     plain, asked = scores.passages[: len(texts)], scores.passages[len(texts) :]

@@ -16,11 +16,11 @@ from proxy.compress.guarded import Past, Scene
 from proxy.compress.layout import LONG_TOKEN, token_counts
 from proxy.compress.methods import METHODS
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
-from proxy.compress.result import Compressed, SentTurn, TurnResult, verbatim
+from proxy.compress.result import Compressed, SentTurn, Sized, TurnResult, verbatim
 from proxy.compress.units import Cuts
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
 from proxy.policy.schema import Policy
-from proxy.types import Component, Count, Kind, LeafEdit, Mode, Outcome, Reason, Turn
+from proxy.types import Component, Count, Kind, Leaf, LeafEdit, Mode, Outcome, Reason, Turn
 
 Driven: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
 
@@ -53,6 +53,7 @@ def compress(
     past = Past()
     keys: list[bytes] = []
     texts: list[_Texts] = []
+    ends: list[tuple[Count, ...]] = []
     breaks = _Breaks()
     scored = 0
     key = _opening(policy, encoding, revision)
@@ -62,7 +63,7 @@ def compress(
         key = _linked(key, own)
         keys.append(key)
         if turn.index < protected:
-            result = verbatim(token_counts(turn, encoding), Reason.BREAKPOINT)
+            result = _uncompressed(turn, encoding, Reason.BREAKPOINT)
             key = _linked(key, b"breakpoint")  # recall finds nothing missing in such a turn
         else:
             scene = Scene(turn, past, policy, encoding, cuts=cuts)
@@ -74,16 +75,22 @@ def compress(
             results = [_restored(earlier) for earlier in results]
             past = Past(before=past.before, sent=past.before)
         results.append(result)
-        said = _closing_texts(turn)
-        texts.append(_Texts(own, _digest(said) if said else b""))
+        said = _closing_leaves(turn)
+        texts.append(_Texts(own, _digest(leaf.text for leaf in said) if said else b""))
+        ends.append(())
         if said:
             key = _linked(key, texts[-1].closing)
-            closing = _closing(said, key, encoding, memory)
+            closing = _closing(turn, said, key, encoding, memory)
+            ends[-1] = closing.sizes
             texts[-1] = replace(texts[-1], closing_tokens=closing.after)
             results[-1] = _with_history(result, closing)
         past = past.then(turn.index, results[-1])
     compressed = _compressed(results, keys, policy, encoding, breaks=breaks, scored=scored)
-    return replace(compressed, turns=tuple(map(_sent, results, texts)))
+    return replace(
+        compressed,
+        turns=tuple(map(_sent, results, texts)),
+        sized=tuple(map(_sized, turns, results, ends)),
+    )
 
 
 def too_short(texts: Sequence[str], policy: Policy, encoding: Encoding) -> Outcome | None:
@@ -126,9 +133,15 @@ def _remembered(
     except StopIteration as done:
         result: TurnResult = done.value
     except CompressionError as error:
-        result = verbatim(token_counts(scene.turn, scene.encoding), _reason(error))
+        result = _uncompressed(scene.turn, scene.encoding, _reason(error))
     memory.put(key, result)
     return result, scored
+
+
+def _uncompressed(turn: Turn, encoding: Encoding, reason: Reason) -> TurnResult:
+    """Return the result of a turn that is not looked into, or could not be compressed."""
+    before, sizes = token_counts(turn, encoding)
+    return verbatim(before, reason, sizes)
 
 
 def _reason(error: CompressionError) -> Reason:
@@ -169,8 +182,8 @@ def _own_words(turn: Turn) -> list[str]:
     return [*roles, *texts, str(turn.question), str(turn.own_question), *turn.hints]
 
 
-def _closing_texts(turn: Turn) -> list[str]:
-    return [leaf.text for m in turn.messages if m.role == "assistant" for leaf in m.leaves]
+def _closing_leaves(turn: Turn) -> list[Leaf]:
+    return [leaf for m in turn.messages if m.role == "assistant" for leaf in m.leaves]
 
 
 def _digest(words: Iterable[str]) -> bytes:
@@ -187,15 +200,26 @@ def _linked(key: bytes, digest: bytes) -> bytes:
     return blake2b(key + digest, digest_size=32).digest()
 
 
-def _closing(texts: Sequence[str], key: bytes, encoding: Encoding, memory: Memory) -> TurnResult:
-    """Count a turn's assistant messages: they stay whole."""
+def _closing(
+    turn: Turn, leaves: Sequence[Leaf], key: bytes, encoding: Encoding, memory: Memory
+) -> TurnResult:
+    """Count a turn's assistant messages: they stay whole.
+
+    Their segments' ``sizes`` are by leaf, in order.
+    """
     known = memory.get(key)
     if known is None:
+        sizes = [size for leaf in leaves for size in _segment_sizes(turn, leaf, encoding)]
         before = dict.fromkeys(Component, 0)
-        before[Component.CONTEXT] = sum(encoding.count(text) for text in texts)
-        known = verbatim(before, None)
+        before[Component.CONTEXT] = sum(sizes)
+        known = verbatim(before, None, sizes)
         memory.put(key, known)
     return known
+
+
+def _segment_sizes(turn: Turn, leaf: Leaf, encoding: Encoding) -> list[int]:
+    starts = [s.span.start for s in turn.segments if s.address == leaf.address]
+    return encoding.count_by(leaf.text, [*starts, len(leaf.text)])
 
 
 def _with_history(result: TurnResult, closing: TurnResult) -> TurnResult:
@@ -242,6 +266,14 @@ def _sent(result: TurnResult, texts: _Texts) -> SentTurn:
     closing = texts.closing_tokens
     tokens = Count(result.before - closing, result.after - closing)
     return SentTurn(texts.own, texts.closing, result.edits, tokens, closing)
+
+
+def _sized(turn: Turn, result: TurnResult, closing: Sequence[Count]) -> Sized:
+    """Put the sizes of the closing messages' segments where these stand: at the end."""
+    sizes = (*result.sizes[: len(turn.segments) - len(closing)], *closing)
+    if not result.recalled_tokens:
+        return Sized(turn.segments, sizes)
+    return Sized(turn.segments, sizes, result.recalled_tokens, result.edits[0].address)
 
 
 def _compressed(

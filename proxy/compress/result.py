@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from proxy.compress.layout import Material
-from proxy.types import Component, Count, LeafEdit, Outcome, Reason
+from proxy.types import Address, Component, Count, LeafEdit, Outcome, Reason, Segment
 
 Counts = Mapping[Component, Count]
 
@@ -19,6 +19,7 @@ class TurnResult:
     ``dropped`` are unit numbers (``layout.Material``) that the edits leave out; ``recalled`` are
     (turn, unit) pairs that this turn brought back; ``restores`` says that this turn's ask needs
     everything before it whole (law 12).  ``material`` is there where something was dropped.
+    ``sizes`` are the tokens of each segment, without what recall brought back.
     """
 
     components: Counts
@@ -29,14 +30,16 @@ class TurnResult:
     recalled_tokens: int = 0
     restores: bool = False
     material: Material | None = field(default=None, repr=False)
+    sizes: tuple[Count, ...] = field(default=(), repr=False)
 
     @property
     def weight_bytes(self) -> int:
         """About how many bytes this keeps alive for recall: texts, their n-grams, units."""
+        own = 1_000 + 100 * len(self.sizes)
         if self.material is None:
-            return 1_000
+            return own
         characters = sum(map(len, self.material.texts.values()))
-        return 1_000 + 22 * characters + 600 * len(self.material.units)
+        return own + 22 * characters + 600 * len(self.material.units)
 
     @property
     def before(self) -> int:
@@ -50,7 +53,8 @@ class TurnResult:
 
     def undone(self, reason: Reason) -> TurnResult:
         """Return the result of passing this turn as it was sent after all."""
-        return verbatim({c: count.before for c, count in self.components.items()}, reason)
+        before = {component: count.before for component, count in self.components.items()}
+        return verbatim(before, reason, [size.before for size in self.sizes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +74,41 @@ class SentTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class Sized:
+    """A turn's segments, and the tokens of each: in the same order, as many.
+
+    ``recalled`` tokens of earlier turns were brought back at the head of the leaf ``at``.
+    """
+
+    segments: tuple[Segment, ...] = field(repr=False)
+    sizes: tuple[Count, ...]
+    recalled: int = 0
+    at: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Compressed:
-    """A request's edits, its outcome, its turns' memo keys and its turns (oldest first)."""
+    """A request's edits, its outcome, its turns' memo keys and its turns (oldest first).
+
+    ``sized`` are the segments of each turn, with what each of them came to.
+    """
 
     edits: tuple[LeafEdit, ...]
     outcome: Outcome
     turn_keys: tuple[bytes, ...] = field(default=(), repr=False)
     turns: tuple[SentTurn, ...] = field(default=(), repr=False)
+    sized: tuple[Sized, ...] = field(default=(), repr=False)
 
 
-def verbatim(before: Mapping[Component, int], reason: Reason | None) -> TurnResult:
-    """Return the result of a turn that passes as it is."""
+def verbatim(
+    before: Mapping[Component, int], reason: Reason | None, sizes: Sequence[int] = ()
+) -> TurnResult:
+    """Return the result of a turn that passes as it is; ``sizes`` are its segments' tokens."""
     counts = {component: Count(before[component], before[component]) for component in Component}
-    return TurnResult(MappingProxyType(counts), reason=reason)
+    same = tuple(Count(size, size) for size in sizes)
+    return TurnResult(MappingProxyType(counts), reason=reason, sizes=same)
+
+
+def untouched(material: Material, reason: Reason | None) -> TurnResult:
+    """Return the result of a turn that was laid out, and passes as it is."""
+    return verbatim(material.before, reason, material.sizes)

@@ -38,6 +38,7 @@ def together(made: Sequence[Compressed]) -> Compressed:
             scored_tokens=sum(outcome.scored_tokens for outcome in outcomes),
         ),
         tuple(key for compressed in made for key in compressed.turn_keys),
+        sized=tuple(sized for compressed in made for sized in compressed.sized),
     )
 
 

@@ -6,11 +6,13 @@ method sends them in; those that are not dropped are, but for that order, what i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Self
 
-from proxy.types import Address, Component, Kind, Leaf, LeafEdit, Quote, Segment, Span, Turn
+from proxy.types import Address, Component, Kind, Leaf, LeafEdit, Quote, Request, Segment, Span
+from proxy.wire import leaves_of
 
 
 class Fate(StrEnum):
@@ -31,6 +33,28 @@ class Stretch:
     kind: Kind | None = None
     rule: str | None = None
 
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON values; lone surrogates, which none of these can hold, are replaced."""
+        return {
+            "text": self.text.encode("utf-8", "replace").decode(),
+            "fate": self.fate,
+            "component": self.component,
+            "kind": self.kind,
+            "rule": self.rule,
+        }
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """Return what a record tells of."""
+        component, kind = record["component"], record["kind"]
+        return cls(
+            record["text"],
+            Fate(record["fate"]),
+            None if component is None else Component(component),
+            None if kind is None else Kind(kind),
+            record["rule"],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -40,26 +64,40 @@ class Shown:
     role: str
     stretches: tuple[Stretch, ...]
 
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        message, part = self.address
+        stretches = [stretch.record() for stretch in self.stretches]
+        return {"message": message, "part": part, "role": self.role, "stretches": stretches}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """Return what a record tells of."""
+        address = Address(record["message"], record["part"])
+        stretches = tuple(map(Stretch.of, record["stretches"]))
+        return cls(address, record["role"], stretches)
+
 
 def show(
-    turns: Sequence[Turn], edits: Sequence[LeafEdit], leaves: Mapping[Address, Leaf]
-) -> list[Shown]:
-    """Lay every leaf of a request open, in its order; ``leaves`` are all of them."""
+    request: Request, segments: Iterable[Segment], edits: Sequence[LeafEdit]
+) -> tuple[Shown, ...]:
+    """Lay every leaf of a request open, in its order."""
     by_leaf = {edit.address: edit for edit in edits}
-    segments: dict[Address, list[Segment]] = {}
-    roles: dict[int, str] = {}
-    for turn in turns:
-        roles |= {message.index: message.role for message in turn.messages}
-        for segment in turn.segments:
-            segments.setdefault(segment.address, []).append(segment)
-    return [
+    leaves = leaves_of(request)
+    labelled: dict[Address, list[Segment]] = {}
+    for segment in segments:
+        labelled.setdefault(segment.address, []).append(segment)
+    return tuple(
         Shown(
-            address,
-            roles.get(address.message, ""),
-            tuple(_stretches(leaf, by_leaf.get(address), segments.get(address, []), leaves)),
+            leaf.address,
+            message.role,
+            tuple(
+                _stretches(leaf, by_leaf.get(leaf.address), labelled.get(leaf.address, []), leaves)
+            ),
         )
-        for address, leaf in leaves.items()
-    ]
+        for message in request.messages
+        for leaf in message.leaves
+    )
 
 
 def _stretches(

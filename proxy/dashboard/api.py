@@ -18,6 +18,7 @@ from proxy.errors import CallerError, PolicyError
 from proxy.gateway import own_error
 from proxy.gateway.trial import Prepare, trial
 from proxy.ledger import Between, Filter, Group, Ledger, Prices, spelt
+from proxy.ledger.capture import captured
 from proxy.ledger.views import Views, folded
 from proxy.policy import PolicyStore
 
@@ -97,11 +98,13 @@ class Dashboard:
 
     async def _exchange(self, request: web.Request) -> Any:
         """Tell one exchange, whole."""
-        ledger, prices = Ledger(self._ledger()), Prices(self.policies.current.prices)
-        found = await asyncio.to_thread(ledger.reckoning, request.match_info["id"], prices)
+        ledger, name = Ledger(self._ledger()), request.match_info["id"]
+        prices = Prices(self.policies.current.prices)
+        found = await asyncio.to_thread(ledger.reckoning, name, prices)
         if found is None:
             raise CallerError("exchange: found none of that id", status=404, code="not_found")
-        return folded(found.columns) | {"reckoning": found.record()}
+        text = await asyncio.to_thread(captured, ledger.path, name)
+        return folded(found.columns) | {"reckoning": found.record(), "captured": text}
 
     async def _policies(self, _request: web.Request) -> Any:
         """List the policies in force."""

@@ -67,7 +67,8 @@ class Prepared:
     """What to send, and what there is to tell.
 
     ``edited`` is None where the body goes as it came; ``compressed`` is what it was made of.
-    ``source`` is there where the answer's wording is to be recovered, and could be.
+    ``source`` is there where the answer's wording is to be recovered, and could be; ``capture``
+    says that the request's text may be written to the disk.
     """
 
     outcome: Outcome
@@ -80,6 +81,7 @@ class Prepared:
     edited: bytes | None = field(default=None, repr=False)
     compressed: Compressed | None = None
     source: Alignment | None = field(default=None, repr=False)
+    capture: bool = False
     admission: Admission = Admission.EDIT
     arm: Arm | None = None
     queue_ms: float = 0.0
@@ -227,6 +229,7 @@ class Compression:
             policy=policy,
             edited=None if audit or body == request.raw else body,
             compressed=compressed,
+            capture=selection.capture,
             queue_ms=drive.queue_ms,
             model_ms=drive.model_ms,
         )
@@ -379,6 +382,7 @@ def _passing(
         stream=stream,
         request=read if isinstance(read, Request) else None,
         policy=selection.policy,
+        capture=selection.capture,
     )
 
 

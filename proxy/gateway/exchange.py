@@ -14,7 +14,8 @@ from typing import Any
 from aiohttp import web
 
 from proxy.compress.recovery import Alignment
-from proxy.compress.result import SentTurn
+from proxy.compress.result import Compressed, SentTurn
+from proxy.compress.show import show
 from proxy.errors import CompressionError
 from proxy.gateway.access import Guest
 from proxy.gateway.compression import Prepared
@@ -22,6 +23,8 @@ from proxy.gateway.conversation import name_of
 from proxy.gateway.history import History
 from proxy.gateway.recovery import Recovery
 from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields, spelt
+from proxy.ledger.capture import sealed
+from proxy.ledger.segments import packed, told
 from proxy.policy import api_key_of
 from proxy.tokens import encoding_for
 from proxy.types import Count, Outcome, Reason, Request
@@ -214,9 +217,20 @@ class Exchange:
         }
         if prepared.outcome.reason is Reason.HELD_OUT:
             found |= _counted(prepared.request)
+        sized = () if prepared.compressed is None else prepared.compressed.sized
+        found["segments"] = packed(told(sized, sent=not self.resent))
+        if prepared.capture:
+            found["captured"] = self._captured(prepared.request, prepared.compressed)
         if prepared.compressed is not None and prepared.compressed.turns and self._taken:
             found |= self._of_history(history, prepared, prepared.compressed.turns)
         return found
+
+    def _captured(self, request: Request, compressed: Compressed | None) -> bytes:
+        """Return the request's text, kept and dropped marked; only where capture is on."""
+        if compressed is None:
+            return sealed(show(request, (), ()))
+        segments = (segment for sized in compressed.sized for segment in sized.segments)
+        return sealed(show(request, segments, () if self.resent else compressed.edits))
 
     def _of_history(
         self, history: History, prepared: Prepared, turns: Sequence[SentTurn]

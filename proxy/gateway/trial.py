@@ -13,7 +13,7 @@ from proxy.gateway.compression import Incoming, Prepared
 from proxy.ledger.entry import stats
 from proxy.policy import Allow, Policy, PolicySet, policy_yaml
 from proxy.types import Mode, Request
-from proxy.wire import Endpoint, LaconicHeaders, Unparsed, endpoint_for, leaves_of
+from proxy.wire import Endpoint, LaconicHeaders, Unparsed, endpoint_for
 
 Prepare: TypeAlias = Callable[[Incoming, PolicySet], Awaitable[Prepared]]
 """How a request is compressed: `Compression.prepare`."""
@@ -32,29 +32,9 @@ class Trial:
         return {
             "outcome": stats("trial", self.prepared.outcome),
             "model": self.prepared.model,
-            "leaves": [_leaf(leaf) for leaf in self.leaves],
+            "leaves": [leaf.record() for leaf in self.leaves],
             "policy": policy_yaml(self.policy),
         }
-
-
-def _leaf(leaf: Shown) -> dict[str, Any]:
-    stretches = [
-        {
-            "text": _encodable(stretch.text),
-            "fate": stretch.fate,
-            "component": stretch.component,
-            "kind": stretch.kind,
-            "rule": stretch.rule,
-        }
-        for stretch in leaf.stretches
-    ]
-    message, part = leaf.address
-    return {"message": message, "part": part, "role": leaf.role, "stretches": stretches}
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which no answer can carry."""
-    return text.encode("utf-8", "replace").decode()
 
 
 async def trial(
@@ -90,4 +70,4 @@ def _read(endpoint: Endpoint, body: bytes) -> Request | None:
 def _shown(request: Request, prepared: Prepared, policy: Policy) -> tuple[Shown, ...]:
     edits = () if prepared.compressed is None else prepared.compressed.edits
     turns = tagging.turns(request, policy.tagging)
-    return tuple(show(turns, edits, leaves_of(request)))
+    return show(request, (segment for turn in turns for segment in turn.segments), edits)

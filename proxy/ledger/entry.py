@@ -34,7 +34,7 @@ class Ended(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerEntry:
-    """What happened in one exchange: no prompt text, no credential.
+    """What happened in one exchange: no credential and, but for ``captured``, no prompt text.
 
     Without slots, so that the record, which every sink wants, is made once.
 
@@ -140,6 +140,16 @@ class LedgerEntry:
     arm: Annotated[
         Arm | None, "Where the policy holds some out: whether it was compressed or held-out."
     ] = None
+    segments: Annotated[
+        bytes | None,
+        "What the request was taken apart into: of each segment its place, labels, rule and "
+        "tokens, no text; null where it was not looked into.  Not in the log.",
+    ] = field(default=None, repr=False)
+    captured: Annotated[
+        bytes | None,
+        "Where capture is on for the route: the request's text, kept and dropped marked.  In a "
+        "file of its own, never in the log.",
+    ] = field(default=None, repr=False)
 
     @classmethod
     def made_of(cls, values: Mapping[str, Any]) -> Self:
@@ -148,7 +158,7 @@ class LedgerEntry:
         Raises TypeError for a name that is no field, and for a field that is missing.
         """
         found = {**_DEFAULTS, **values}
-        if len(found) != len(_NAMES) or _REQUIRED - found.keys():
+        if len(found) != len(_ALL) or _REQUIRED - found.keys():
             raise TypeError(f"ledger entry: found {sorted(values)}, wanted its fields")
         entry = cls.__new__(cls)
         entry.__dict__.update(found)
@@ -156,6 +166,8 @@ class LedgerEntry:
 
     def record(self) -> dict[str, Any]:
         """Return the entry as JSON values, in the order of the fields; not to be changed.
+
+        It is what the log has: ``segments`` and ``captured`` are left out.
 
         >>> entry = LedgerEntry(request_id="r", started_at="t", method="POST", path="/v1/x?key=s")
         >>> entry.record()["path"]
@@ -180,11 +192,12 @@ class LedgerEntry:
         return values
 
 
-_NAMES = tuple(f.name for f in fields(LedgerEntry))
+_ALL = tuple(f.name for f in fields(LedgerEntry))
+_NAMES = tuple(name for name in _ALL if name not in {"segments", "captured"})
 _DEFAULTS: dict[str, Any] = {
     f.name: f.default for f in fields(LedgerEntry) if f.default is not MISSING
 } | {"components": MappingProxyType({})}
-_REQUIRED = frozenset(_NAMES) - _DEFAULTS.keys()
+_REQUIRED = frozenset(_ALL) - _DEFAULTS.keys()
 _values_of = attrgetter(*_NAMES)
 
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from proxy.errors import PolicyError
+from proxy.ledger.capture import captures_of, erase_captures, open_captures
 from proxy.ledger.query import Filter
 from proxy.ledger.sqlite import open_database
 
@@ -17,13 +18,15 @@ _AT_ONCE: Final = 1_000  # rows: the proxy's own writes wait some tens of ms at 
 
 
 def erase(path: Path, chosen: Filter) -> int:
-    """Delete the exchanges that fit, and what the file still held of them; return how many.
+    """Delete the exchanges that fit, their text, and what the files still held of them.
 
-    Raises PolicyError where the file cannot be written.
+    Return how many there were.  Raises PolicyError where a file cannot be written.
     """
     where, bound = chosen.condition()
     some = f"SELECT rowid FROM exchanges WHERE {where} LIMIT {_AT_ONCE}"
     erased = 0
+    _require(path)
+    erase_captures(path, where, bound)
     with _writing(path) as database:
         database.execute("PRAGMA secure_delete=ON")  # deleted text is overwritten, not just let go
         while True:
@@ -37,23 +40,31 @@ def erase(path: Path, chosen: Filter) -> int:
 
 
 def vacuum(path: Path) -> tuple[int, int]:
-    """Give the disk back what is not used; return the file's bytes before and after.
+    """Give the disk back what ledger and captured text do not use; return bytes before and after.
 
     Needs room for a copy, and nobody writing meanwhile.  Raises PolicyError.
     """
-    with _writing(path) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        before = path.stat().st_size
-        database.execute("VACUUM")
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return before, path.stat().st_size
+    _require(path)
+    files = [path, *(each for each in [captures_of(path)] if each.is_file())]
+    before = sum(each.stat().st_size for each in files)
+    for each in files:
+        with _writing(each, open_database if each == path else open_captures) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            database.execute("VACUUM")
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return before, sum(each.stat().st_size for each in files)
+
+
+def _require(path: Path) -> None:
+    if not path.is_file():
+        raise PolicyError(f"{path}: found no file, wanted a ledger written by `laconic serve`")
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[sqlite3.Connection]:
-    if not path.is_file():
-        raise PolicyError(f"{path}: found no file, wanted a ledger written by `laconic serve`")
-    with closing(open_database(path)) as database:
+def _writing(
+    path: Path, opening: Callable[[Path], sqlite3.Connection] = open_database
+) -> Iterator[sqlite3.Connection]:
+    with closing(opening(path)) as database:
         try:
             yield database
         except sqlite3.Error as error:

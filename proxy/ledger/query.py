@@ -15,7 +15,6 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -27,6 +26,8 @@ from proxy.ledger import arms, drift
 from proxy.ledger.arms import Comparison
 from proxy.ledger.drift import Drift
 from proxy.ledger.economics import Amounts, Line, Money, Price, Prices, Sold, lines, reckoned
+from proxy.ledger.files import reading
+from proxy.ledger.segments import opened
 from proxy.ledger.sqlite import MIGRATIONS, open_database
 from proxy.ledger.sums import FIGURES, HOURLY, PARTS, THRESHOLDS, rows_of
 
@@ -258,7 +259,7 @@ class Ledger:
             inner = f"SELECT * FROM ({inner} ORDER BY rowid DESC LIMIT {int(newest)})"
         with reading(self.path) as database:
             for row in database.execute(f"{inner} ORDER BY 1", (after, *bound)):
-                columns = dict(row)
+                columns = opened(row)
                 yield columns.pop("number"), columns
 
     def count(self, chosen: Filter) -> int:
@@ -285,7 +286,7 @@ class Ledger:
         sold, amounts = _sold(figures), _amounts(figures)
         price = prices.of(sold)
         told = () if price is None else lines(amounts, price)
-        return Reckoning(dict(row), amounts, price, told, reckoned(amounts, price))
+        return Reckoning(opened(row), amounts, price, told, reckoned(amounts, price))
 
     def _sums(
         self, by: Group | None, between: Between, prices: Prices | None
@@ -307,18 +308,6 @@ class Ledger:
             ).fetchall()
             paid = () if prices is None else _priced(database, keyed, bound, prices)
             return _rows(figures, reasons, paid)
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a ledger's file for one question.  Raises PolicyError where it is no ledger."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    try:
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
-            database.row_factory = sqlite3.Row
-            yield database
-    except sqlite3.Error as error:
-        raise PolicyError(f"{path}: {error}, wanted a Laconic ledger") from error
 
 
 def parts_between(between: Between, *, hourly: bool) -> tuple[str, tuple[str, ...]]:

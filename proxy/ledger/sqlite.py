@@ -14,11 +14,9 @@ in a few more than came, so that it gets back within them and nobody waits for i
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -26,13 +24,13 @@ from typing import Any, Final
 import structlog
 
 from proxy.errors import PolicyError
+from proxy.ledger.capture import Captures, captures_of
 from proxy.ledger.entry import LedgerEntry
+from proxy.ledger.files import Bounds, open_file, used_bytes
 from proxy.ledger.sums import drop_empty, keep_sums
 from proxy.types import Component
-from proxy.writing import Batches, to_wal
+from proxy.writing import Batches
 
-_OPENING_S: Final = 120  # another process may bring a large file up to date meanwhile
-_WRITING_MS: Final = 5_000
 _AT_LEAST: Final = 200  # rows to let go of at once, past a bound
 
 MIGRATIONS: Final = (
@@ -103,6 +101,7 @@ MIGRATIONS: Final = (
         WHERE conversation IS NOT NULL;
     CREATE INDEX exchanges_by_arm ON exchanges (started_at) WHERE arm IS NOT NULL
     """,
+    "ALTER TABLE exchanges ADD COLUMN segments BLOB",
 )
 """Each brings the database from one version to the next; written once, never edited."""
 
@@ -113,6 +112,7 @@ def columns(entry: LedgerEntry) -> dict[str, Any]:
     components = row.pop("components")
     for name, when, column in _PARTS:
         row[column] = components[name][when]
+    row["segments"] = entry.segments
     return row
 
 
@@ -124,55 +124,11 @@ _PARTS: Final = tuple(
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Open, create or bring up to date the database at ``path``, readable by its owner alone.
+    """Open, create or bring up to date the ledger at ``path``, with its sums.
 
     Raises PolicyError where the path cannot be written, or holds something else.
     """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        database = sqlite3.connect(
-            path, timeout=_OPENING_S, isolation_level=None, check_same_thread=False
-        )
-    except (OSError, sqlite3.Error) as error:
-        raise PolicyError(f"{path}: ledger: {error}, wanted a file that can be written") from error
-    try:
-        to_wal(database)
-        database.execute("PRAGMA synchronous=NORMAL")
-        database.execute("BEGIN IMMEDIATE")  # several processes may start at once
-        _migrate(database, path)
-        keep_sums(database)
-        database.execute("COMMIT")
-        database.execute(f"PRAGMA busy_timeout={_WRITING_MS}")
-    except sqlite3.Error as error:
-        database.close()
-        raise PolicyError(f"{path}: ledger: {error}, wanted a Laconic ledger") from error
-    except PolicyError:
-        database.close()
-        raise
-    return database
-
-
-def _migrate(database: sqlite3.Connection, path: Path) -> None:
-    """Run the migrations that the database lacks; in a transaction."""
-    database.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
-    (version,) = database.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-    if version > len(MIGRATIONS):
-        raise PolicyError(
-            f"{path}: ledger: found schema version {version}, wanted at most {len(MIGRATIONS)}"
-        )
-    for number in range(version, len(MIGRATIONS)):
-        for statement in MIGRATIONS[number].split(";"):
-            database.execute(statement)
-        database.execute("INSERT INTO schema_version VALUES (?)", (number + 1,))
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a ledger may hold: so many bytes, and rows of so many days.  None: no bound."""
-
-    size: int | None = None
-    days: float | None = None
+    return open_file(path, "ledger", MIGRATIONS, keep_sums)
 
 
 class SqliteSink:
@@ -182,14 +138,16 @@ class SqliteSink:
         self,
         path: Path,
         bounds: Bounds | None = None,
+        captures: Bounds | None = None,
         *,
         capacity: int = 10_000,
         linger_s: float = 0.05,
     ) -> None:
         """Open the database and start the writer.
 
-        ``capacity`` entries may wait; a batch gathers for at most ``linger_s``.  Raises
-        PolicyError where the database cannot be opened.
+        ``captures`` bound what callers said, where that is captured.  ``capacity`` entries may
+        wait; a batch gathers for at most ``linger_s``.  Raises PolicyError where a file cannot be
+        opened.
         """
         self.path = path
         self.lost = 0
@@ -197,6 +155,7 @@ class SqliteSink:
         self._told = False
         self._log = structlog.get_logger("laconic")
         self._database = open_database(path)
+        self._captures = Captures(captures_of(path), captures or Bounds())
         self._batches: Batches[LedgerEntry] = Batches(
             self._commit, name="laconic-ledger", capacity=capacity, linger_s=linger_s
         )
@@ -217,11 +176,13 @@ class SqliteSink:
         """Commit what was written and close the database.  Safe to call twice."""
         self._batches.close()
         self._database.close()
+        self._captures.close()
 
     def _commit(self, entries: list[LedgerEntry]) -> None:
         try:
             insert(self._database, [columns(entry) for entry in entries])
-        except sqlite3.Error as error:
+            self._captures.add(entries)
+        except (sqlite3.Error, PolicyError) as error:
             self._lose(len(entries), type(error).__name__, str(error))
         with suppress(sqlite3.Error):  # whatever it is, the next batch tries again, and says so
             self._forget(_AT_LEAST + 2 * len(entries))
@@ -235,6 +196,7 @@ class SqliteSink:
             gone += forget(self._database, rows, earliest.isoformat())
         if size is not None and used_bytes(self._database) > size:
             gone += forget(self._database, rows)
+        self._captures.bound(oldest(self._database) if gone else "")
         if gone and not self._told:
             self._told = True
             self._log.info("ledger-bounded", size=size, days=days)
@@ -244,13 +206,10 @@ class SqliteSink:
         self._log.warning("ledger-lost", entries=entries, lost=self.lost, why=why, detail=detail)
 
 
-def used_bytes(database: sqlite3.Connection) -> int:
-    """Return how much of the file is in use: what was deleted makes room for what comes."""
-    pages, free, size = (
-        int(database.execute(f"PRAGMA {name}").fetchone()[0])
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return (pages - free) * size
+def oldest(database: sqlite3.Connection) -> str:
+    """Return when the oldest exchange began; a time after all where there is none."""
+    found = database.execute("SELECT coalesce(min(started_at), '~') FROM exchanges").fetchone()
+    return str(found[0])
 
 
 def forget(database: sqlite3.Connection, rows: int, before: str = "~") -> int:
@@ -258,13 +217,13 @@ def forget(database: sqlite3.Connection, rows: int, before: str = "~") -> int:
 
     Raises sqlite3.Error.
     """
-    oldest = "SELECT rowid FROM exchanges WHERE started_at < ? ORDER BY started_at LIMIT ?"
-    if database.execute(oldest, (before, 1)).fetchone() is None:
+    some = "SELECT rowid FROM exchanges WHERE started_at < ? ORDER BY started_at LIMIT ?"
+    if database.execute(some, (before, 1)).fetchone() is None:
         return 0
     database.execute("BEGIN IMMEDIATE")
     try:
         done = database.execute(
-            f"DELETE FROM exchanges WHERE rowid IN ({oldest})",  # noqa: S608 - ours
+            f"DELETE FROM exchanges WHERE rowid IN ({some})",  # noqa: S608 - ours
             (before, rows),
         )
         drop_empty(database)

@@ -112,14 +112,15 @@ def keep_sums(database: sqlite3.Connection) -> None:
 
     Raises sqlite3.Error.
     """
-    columns = [row[1] for row in database.execute("PRAGMA table_info(exchanges)")]
+    known = (row[1] for row in database.execute("PRAGMA table_info(exchanges)"))
+    columns = [name for name in known if name != "segments"]
     wanted = dict(_statements(columns))
-    known = dict(
+    there = dict(
         database.execute(
             "SELECT name, sql FROM sqlite_master WHERE name IN ('sums', 'sum_up', 'take_off')"
         ).fetchall()
     )
-    if known == wanted:
+    if there == wanted:
         return
     database.execute("DROP TRIGGER IF EXISTS sum_up")
     database.execute("DROP TRIGGER IF EXISTS take_off")
@@ -131,8 +132,10 @@ def keep_sums(database: sqlite3.Connection) -> None:
 
 def drop_empty(database: sqlite3.Connection) -> None:
     """Drop the groups that nothing is left of, up to the oldest row; raises sqlite3.Error."""
-    (oldest,) = database.execute("SELECT coalesce(min(started_at), '~') FROM exchanges").fetchone()
-    database.execute("DELETE FROM sums WHERE part <= substr(?, 1, 16) AND exchanges = 0", (oldest,))
+    database.execute(
+        "DELETE FROM sums WHERE exchanges = 0 AND "
+        "part <= substr((SELECT coalesce(min(started_at), '~') FROM exchanges), 1, 16)"
+    )
 
 
 def _statements(columns: Sequence[str]) -> list[tuple[str, str]]:

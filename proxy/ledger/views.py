@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.ledger.entry import component_fields, spelt
-from proxy.ledger.query import Between, Filter, parts_between, reading
+from proxy.ledger.files import reading
+from proxy.ledger.query import Between, Filter, parts_between
 from proxy.ledger.sums import rows_of
 from proxy.types import Component, Count
 

@@ -59,9 +59,9 @@ class SharedTurns:
 
 def _packed(result: TurnResult) -> bytes:
     before = {component: count.before for component, count in result.components.items()}
-    return json.dumps([result.reason, before]).encode()
+    return json.dumps([result.reason, before, [size.before for size in result.sizes]]).encode()
 
 
 def _unpacked(packed: bytes) -> TurnResult:
-    reason, before = json.loads(packed)
-    return verbatim({Component(name): n for name, n in before.items()}, Reason(reason))
+    reason, before, sizes = json.loads(packed)
+    return verbatim({Component(name): n for name, n in before.items()}, Reason(reason), sizes)

@@ -40,11 +40,13 @@ class Match:
     """The policy that the routes chose; ``route`` is its name, ``route-1`` ... or ``fallback``.
 
     ``upstream`` names one of :attr:`PolicySet.upstreams`; ``None`` is the settings' own.
+    ``capture`` says that what is said there may be written to the disk.
     """
 
     policy: Policy
     route: str
     upstream: str | None = None
+    capture: bool = False
 
 
 class Overrides(Protocol):
@@ -72,6 +74,7 @@ class Selection:
     bypassed: bool = False
     notes: tuple[str, ...] = ()
     upstream: str | None = None
+    capture: bool = False
 
 
 CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key"})
@@ -119,12 +122,22 @@ class PolicySet:
         known = sorted(self.policies)
         return f"found {found(name)}, wanted {one_of(known)}{nearest(name, known)}"
 
+    @property
+    def captured(self) -> tuple[str, ...]:
+        """The names of the routes on which what callers say is kept."""
+        return tuple(
+            _name_of(route, number)
+            for number, route in enumerate(self.routes, start=1)
+            if route.capture
+        )
+
     def match(self, query: RouteQuery) -> Match:
         """Return the policy of the first route whose conditions all hold, else the fallback."""
         for number, route in enumerate(self.routes, start=1):
             if _holds(route, query):
-                name = route.name or f"route-{number}"
-                return Match(self.policies[route.policy], name, route.upstream or self.upstream)
+                name = _name_of(route, number)
+                upstream = route.upstream or self.upstream
+                return Match(self.policies[route.policy], name, upstream, route.capture)
         return Match(self.policies[self.fallback], FALLBACK, self.upstream)
 
     def select(self, match: Match, overrides: Overrides) -> Selection:
@@ -134,8 +147,9 @@ class PolicySet:
         The rate replaces the context's target; a policy whose mode is ``off`` stays off.
         Raises CallerError (400) where an allowed header names no policy, or no rate.
         """
+        plain = Selection(match.policy, match.route, upstream=match.upstream, capture=match.capture)
         if overrides.policy is None and overrides.rate is None and not overrides.bypass:
-            return Selection(match.policy, match.route, upstream=match.upstream)
+            return plain
         headers = {
             "policy": overrides.policy,
             "rate": overrides.rate,
@@ -149,18 +163,20 @@ class PolicySet:
             if name not in taken
         )
         if "bypass" in taken:
-            return Selection(
-                match.policy, match.route, bypassed=True, notes=notes, upstream=match.upstream
-            )
+            return replace(plain, bypassed=True, notes=notes)
         policy = self._named(taken["policy"]) if "policy" in taken else match.policy
         if "rate" in taken:
             policy = _at_rate(policy, taken["rate"])
-        return Selection(policy, match.route, notes=notes, upstream=match.upstream)
+        return replace(plain, policy=policy, notes=notes)
 
     def _named(self, name: str) -> Policy:
         if name not in self.policies:
             raise CallerError(f"x-laconic-policy: {self.unknown(name)}", code="unknown_policy")
         return self.policies[name]
+
+
+def _name_of(route: Route, number: int) -> str:
+    return route.name or f"route-{number}"
 
 
 def _holds(route: Route, query: RouteQuery) -> bool:

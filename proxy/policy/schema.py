@@ -457,6 +457,8 @@ class Route(_Strict):
     """The policy that requests matching this route get."""
     upstream: Name | None = None
     """The upstream that they go to, one of ``upstreams``; the general one if left out."""
+    capture: bool = False
+    """Keep what callers say on this route, on the disk, to be looked at: [ledger.md](ledger.md)."""
 
     @model_validator(mode="after")
     def _one_condition(self) -> Self:

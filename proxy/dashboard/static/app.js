@@ -238,7 +238,7 @@ async function one(row) {
     Object.entries(told.components).map(([name, count]) =>
       [name, number.format(count.before), number.format(count.after)]));
   const fields = element("table", {});
-  const apart = ["components", "reckoning"];
+  const apart = ["components", "reckoning", "segments", "captured"];
   const rest = Object.entries(told).filter(([name]) => !apart.includes(name));
   table(fields, "All fields", ["field", "value"],
     rest.map(([name, value]) => [name, value == null ? "–" : String(value)]));
@@ -246,8 +246,53 @@ async function one(row) {
   table(price, "Reckoning", ["what it came to", "tokens", "$ a million", "$"],
     (told.reckoning?.lines ?? []).map((line) =>
       [line.text, number.format(line.tokens), String(line.usd_per_million), dollars(line.usd)]));
-  $("one-told").replaceChildren(components, price, fields);
+  $("one-told").replaceChildren(
+    part("Tokens by component", components), part("Reckoning", price),
+    part("Segments, and the rule that tagged each", ...segmentsOf(told)),
+    part("Text", ...textOf(told)), part("All fields", fields));
   $("one").showModal();
+}
+
+function part(title, ...shown) {
+  return element("section", {}, element("h3", {}, title), ...shown);
+}
+
+const region = (name, inside) =>
+  element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": name }, inside);
+
+function segmentsOf({ segments }) {
+  if (!segments) return [element("p", { class: "nothing" }, "This request was not looked into.")];
+  const shown = element("table", {});
+  table(shown, "Segments", ["message", "component", "kind", "rule", "before", "after", "kept"],
+    segments.map(({ message, part, component, kind, rule, before, after }) => [
+      part ? `${message}.${part}` : String(message),
+      element("span", { class: `stretch ${component}` }, component),
+      kind ?? "",
+      rule,
+      number.format(before),
+      number.format(after),
+      before ? percent(after, before) : "–",
+    ]));
+  return [region("Table of segments", shown)];
+}
+
+function textOf({ captured }) {
+  if (!captured) {
+    return [element("p", { class: "nothing" },
+      "None was kept: capture is off for this route, or the request passed unread.")];
+  }
+  const older = captured.left_out
+    ? element("p", { class: "nothing" }, `${number.format(captured.left_out)} older texts were too long to be kept.`)
+    : null;
+  return [legend(), older, ...captured.leaves.map(leaf)];
+}
+
+function legend() {
+  return element("ul", { class: "legend", "aria-label": "Colours" },
+    ...["instruction", "context", "question"].map((name) =>
+      element("li", {}, element("span", { class: `stretch ${name}` }, name))),
+    element("li", {}, element("del", { class: "stretch context" }, "dropped")),
+    element("li", {}, element("ins", { class: "stretch" }, "inserted")));
 }
 
 // -- playground ---------------------------------------------------------------------------------
@@ -348,6 +393,7 @@ window.addEventListener("hashchange", page);
 window.addEventListener("resize", () => soon(() => { if (!$("overview").hidden) return overview(); }));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", page);
 $("chosen").addEventListener("input", () => soon(async () => page()));
+$("legend").append(legend());
 $("chosen").addEventListener("submit", (event) => event.preventDefault());
 $("by").addEventListener("change", () => guarded(overview));
 $("older").addEventListener("click", () => guarded(older));
