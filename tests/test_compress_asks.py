@@ -76,6 +76,7 @@ FOREIGN_WHOLE = [
     "इस रिपोर्ट का अनुवाद करो।",
     "لخص التقرير.",
     "Raporu özetle.",
+    "Worum geht es in dem Bericht?",
     "Wer ist der Vermieter? Und übersetze dann den ganzen Vertrag.",
 ]
 FOREIGN_LOOKUPS = [
@@ -133,6 +134,7 @@ def test_other_languages_are_told_from_english():
 def test_what_nobody_understands_gets_the_benefit_of_the_doubt_but_not_certainty():
     score = whole_text_score("Käännä teksti englanniksi.", UNREAD)
     assert WholeTextScore(0.6, "unknown-wording") == score
+    assert whole_text_score("Frobnicate the wug with a flurb.", UNREAD) == score
     assert needs_whole_text(score, WholeText.SAFE)
     assert not needs_whole_text(score, WholeText.SURE)
 

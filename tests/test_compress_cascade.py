@@ -79,6 +79,17 @@ def test_a_prompt_is_not_shrunk_below_the_cache_minimum():
     assert low.after <= 0.4 * low.before
 
 
+def test_a_threshold_does_not_shrink_a_prompt_below_the_cache_minimum():
+    text = passages(*FACTS)
+    target = {"context": {"min_relevance": 1.0}}
+    floor = ENCODING.count(text) - 25
+    done = result(text, components=target, cache_floor_tokens=floor)
+    assert floor - 25 <= done.after <= floor
+    assert FACTS[0] in {done.material.text(i) for i in range(4)}
+    low = result(text, components=target, cache_floor_tokens=10)
+    assert low.after == result(text, components=target).after
+
+
 def test_an_instruction_is_cut_only_where_the_policy_says_so():
     system = {
         "role": "system",

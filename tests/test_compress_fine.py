@@ -229,6 +229,12 @@ def twin_unit(wording, number):
     return reference.Unit(list(words), light, wording.material.costs[number])
 
 
+def test_the_twin_gives_up_a_unit_that_costs_more_than_it_was_taken_for():
+    kept, dearer = reference.Unit([0, 1], [1], 2), reference.Unit([2, 3], [], 1)
+    found = reference.fine([kept], [dearer], [1.0] * 4, len, tokens=2, whole=0.0, rate=0.5)
+    assert found == {0, 1}
+
+
 @examples(200)
 @given(worlds())
 def test_the_words_kept_equal_their_slow_twin(world):

@@ -177,6 +177,23 @@ def test_where_many_rows_are_unlike_the_others_none_is_odd():
     assert odd_rows(PLAIN[:5]) == set()
 
 
+def test_a_field_of_which_many_values_are_rare_makes_no_row_odd():
+    rows = [{"kind": "a"} for _ in range(100)]
+    assert odd_rows([*rows, *({"kind": kind} for kind in "bcdefghi")]) == set()
+
+
+def test_rows_of_any_depth_and_cells_of_any_length_are_read():
+    deep = '{"a": ' * 30_000 + "1" + "}" * 30_000
+    plain = [f'{{"a": {n}, "of": [1, {{"b": "x"}}]}}' for n in range(40)]
+    odd = '{"a": 90000, "of": [1, {"b": "y"}]}'
+    assert odd in out_of(f"[{', '.join([*plain, deep, odd])}]", Kind.JSON)
+    long = f"long,{'x' * 200_000},1"
+    rows = [f"a{n},text,{n}" for n in range(40)]
+    assert "a,b,90000" in out_of("\n".join(["k,t,n", *rows, long, "a,b,90000"]), Kind.TABLE)
+    apart = [f"a{n}    {n}" for n in range(40)]
+    assert "b    90000" in out_of("\n".join(["k    n", *apart, "b    90000"]), Kind.TABLE)
+
+
 def test_outliers_are_found_in_rows_tables_and_logs():
     numbers = [*range(10, 40), 90_000]
     text = json.dumps([{"a": {"ms": n}} for n in numbers])

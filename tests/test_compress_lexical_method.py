@@ -214,6 +214,18 @@ def test_abbreviations_equal_the_slow_twins(parts):
         assert result.components[Component.CONTEXT].after == ENCODING.count(expected)
 
 
+def test_a_name_of_two_words_or_in_a_quotation_is_left_as_it_is():
+    text = "The Big Apple rose. “The United Arab Emirates” rose. " * 5
+    choice = choices(stop_words=False, white_space=False, abbreviations=True)
+    assert left(text, choice) == text
+
+
+def test_names_are_left_alone_in_code():
+    text = "call The_United Arab Emirates Union()\n" * 5
+    choice = choices(stop_words=False, white_space=False, abbreviations=True)
+    assert left(text, choice, Kind.CODE) == text
+
+
 def test_initials_that_mean_something_else_are_not_used():
     text = "The United Arab Emirates and the UAE. " + "The United Arab Emirates sent it. " * 5
     choice = choices(stop_words=False, white_space=False, abbreviations=True)

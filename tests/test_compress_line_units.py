@@ -250,6 +250,23 @@ def test_a_long_class_is_its_members_within_its_heading_and_its_end():
     ]
 
 
+def test_a_brace_on_a_line_of_its_own_belongs_to_the_heading():
+    methods = [f"  int m{i}() {{\n{'    call();' * 70}\n  }}" for i in range(2)]
+    text = "class Ship\n{\n" + "\n\n".join(methods) + "\n}"
+    assert written(code_documents(text), text) == [["<class Ship\n{>", *methods, "<}>"]]
+
+
+def test_a_long_class_of_one_member_is_whole():
+    text = f"class Ship:\n    def sail(self):\n{'        call()' * 100}"
+    assert written(code_documents(text), text) == [[text]]
+
+
+def test_a_long_class_needs_nothing_to_close_it():
+    methods = [f"    def m{i}(self):\n{'        call()' * 60}" for i in range(2)]
+    text = "class Ship:\n" + "\n\n".join(methods)
+    assert written(code_documents(text), text) == [["<class Ship:>", *methods]]
+
+
 def test_line_numbers_are_seen_through():
     code = ["import os", "", "def f():", "    return 1", "", "def g():", "    pass"]
     text = "\n".join(f"  {number}\t{line}" for number, line in enumerate(code, 1))
@@ -258,6 +275,13 @@ def test_line_numbers_are_seen_through():
         "  3\tdef f():\n  4\t    return 1\n  5",
         "  6\tdef g():\n  7\t    pass",
     ]
+
+
+def test_numbered_blank_lines_part_nothing():
+    code = ["import os", "", "def f():", "", "    return 1"]
+    text = "\n".join(f" {number}: {line}" for number, line in enumerate(code, 1))
+    expected = [" 1: import os", " 3: def f():\n 4: \n 5:     return 1"]
+    assert [parts[0].span.of(text) for parts in code_documents(text)] == expected
 
 
 def test_comments_without_end_are_read_once():

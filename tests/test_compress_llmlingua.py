@@ -616,6 +616,19 @@ def test_a_turn_without_a_question_is_compressed_all_the_same():
     assert run.outcome.tokens_after < run.outcome.tokens_before
 
 
+def test_an_instruction_alone_is_cut_where_the_policy_says_so():
+    system = "Answer at length, and cite what you know. " * 20
+    target = {"instruction": {"rate": 0.5}}
+    run = Run(
+        [{"role": "system", "content": system}, user("What happened?")],
+        choices(target),
+        answers=LmAnswers(FakeLM()),
+    )
+    counts = run.outcome.components[Component.INSTRUCTION]
+    assert 0 < counts.after <= counts.before // 2
+    assert run.text(1) == "What happened?"
+
+
 def test_the_same_request_gives_the_same_bytes():
     text = passages(*["The lighthouse at Skagen was lit by Captain Holm."] * 4)
     assert compressed(text, choices(0.5)).sent == compressed(text, choices(0.5)).sent

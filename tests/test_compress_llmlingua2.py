@@ -62,6 +62,15 @@ def rendered(result, text):
     return "".join(p.of(text) if isinstance(p, Span) else str(p) for p in result.edits[0].pieces)
 
 
+@pytest.mark.parametrize("titles", [True, False])
+def test_a_title_comes_along_where_the_policy_says_so(titles):
+    text = passages(TEXT, TEXT)
+    choice = choices(0.4).model_copy(update={"titles": titles})
+    scene = Scene(turn(text), Past(), choice, ENCODING)
+    left = rendered(drive(compress_turn(scene), WordAnswers()), text)
+    assert [title in left for title in ("[1] ", "[2] ")] == [titles, titles]
+
+
 def test_a_words_probability_is_the_mean_over_its_tokens():
     words = read_words("unbelievable luck")
     rated = KeepProbabilities(

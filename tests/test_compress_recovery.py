@@ -35,6 +35,12 @@ def test_a_name_that_lost_words_gets_them_back():
     assert recover("It was Wilhelm Röntgen!", shown) == "It was Wilhelm Conrad Röntgen!"
 
 
+def test_spans_that_touch_are_one_and_nothing_is_bridged_there():
+    whole = align([(NOBEL, (Span(0, 20), Span(20, len(NOBEL))))])
+    assert whole == align([(NOBEL, (Span(0, len(NOBEL)),))])
+    assert (whole.bridged, source(NOBEL, " Conrad").bridged) == (False, True)
+
+
 def test_the_longest_run_decides_where_several_begin_alike():
     text = "Anna of Kyiv ruled. Anna the Great of Rome fell"
     shown = source(text, " the Great")

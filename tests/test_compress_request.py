@@ -9,10 +9,14 @@ from hypothesis import strategies as st
 
 from proxy import tagging
 from proxy.compress import keep_verbatim
+from proxy.compress.layout import read_material
 from proxy.compress.request import too_short
+from proxy.compress.result import verbatim
 from proxy.errors import DeadlineExceeded, Overloaded, ScorerFailed
 from proxy.scorers.encoder import EmbeddedEncoder
+from proxy.tagging.turns import Tagged
 from proxy.types import Component, Mark, Reason
+from proxy.wire import parse_chat
 
 FACTS = (
     "The lighthouse at Skagen was lit in 1858 by Captain Holm.",
@@ -144,6 +148,15 @@ def test_an_edit_that_the_upstream_refused_is_not_made_again():
     assert (again.sent, again.reasons) == (again.request.raw, {0: Reason.REFUSED_EDITED})
 
 
+def test_turns_that_a_refusal_does_not_concern_are_compressed_as_before():
+    memory = Notes()
+    small_talk = [user("Hello?"), assistant("Yes?")]
+    first = Run([*small_talk, LIGHTHOUSE], memory=memory)
+    keep_verbatim(first.compressed, first.turns, memory)
+    again = Run([*small_talk, LIGHTHOUSE], memory=memory)
+    assert again.reasons == {0: Reason.NO_CONTEXT, 1: Reason.REFUSED_EDITED}
+
+
 # -- memory -------------------------------------------------------------------------------------
 
 
@@ -154,6 +167,24 @@ def test_what_is_remembered_is_not_scored_again():
     assert again.answers.asked == []
     assert again.sent == first.sent
     assert (first.outcome.scored_tokens, again.outcome.scored_tokens) == (2, 0)
+
+
+def test_what_is_remembered_weighs_more_than_its_texts():
+    def weight(text):
+        run = Run([user(text)])
+        (turn,) = run.turns
+        layout, *_ = run.memory.values()
+        made = read_material(turn, run.policy, ENCODING)
+        tagged = Tagged(turn.segments, turn.question, turn.instructions)
+        return [each.weight_bytes for each in (layout, tagged, *made.cuts)]
+
+    small, large = (
+        weight(LIGHTHOUSE["content"]),
+        weight(f"{DOCUMENTS}\n\n" * 100 + BREAD["content"]),
+    )
+    assert all(a > len(LIGHTHOUSE["content"]) for a in small)
+    assert all(b - a > 99 * len(DOCUMENTS) for a, b in zip(small, large, strict=True))
+    assert verbatim(dict.fromkeys(Component, 0), Reason.TOO_SHORT).weight_bytes < small[0]
 
 
 def test_a_later_turn_costs_its_own_work_only():
@@ -196,6 +227,22 @@ def test_a_follow_up_brings_back_what_it_needs_under_the_heading_once():
     again = Run([*messages, assistant("$4.50."), BREAD])
     assert again.text(2) == run.text(2)
     assert FACTS[1] not in again.text(4)
+
+
+def test_nothing_is_recalled_into_the_result_of_a_tool():
+    call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    asks = {"role": "assistant", "content": None, "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "a", "content": passages(*FACTS[2:])}
+    run = Run([LIGHTHOUSE, asks, result])
+    assert 0 < len(run.text(2)) < len(result["content"])
+    assert run.outcome.recalled_tokens == 0
+
+
+def test_nothing_is_recalled_for_a_system_message_that_asks():
+    asks = {"role": "system", "content": BREAD["content"]}
+    run = Run([LIGHTHOUSE, assistant("Holm."), asks])
+    assert run.turns[1].own_question
+    assert (run.text(2), run.outcome.recalled_tokens) == (asks["content"], 0)
 
 
 def test_recall_keeps_to_its_share_and_can_be_off():
@@ -242,6 +289,17 @@ def test_a_whole_text_ask_about_earlier_text_restores_it_once_and_for_good():
     assert (third.outcome.cache_breaks, third.outcome.busted_tokens) == (0, 0)
 
 
+def test_a_turn_that_was_not_edited_is_not_called_restored():
+    history = [user("Hello?"), assistant("Yes?"), LIGHTHOUSE, assistant("Holm.")]
+    run = Run(
+        [*history, TRANSLATE],
+        policy(whole_text="safe"),
+        answers=Answers(scorer=shipped_encoder()),
+    )
+    assert run.sent == run.request.raw
+    assert run.reasons == {0: Reason.NO_CONTEXT, 1: Reason.RESTORED, 2: Reason.WHOLE_TEXT}
+
+
 def test_turns_are_told_by_what_was_sent_whatever_the_policy():
     messages = [LIGHTHOUSE, assistant("Holm."), BREAD]
     some, less = (
@@ -274,6 +332,8 @@ def test_the_instructions_in_force_are_asked_about_too():
 def test_no_message_at_all_is_no_context():
     request = tagging.turns(Run([LIGHTHOUSE]).request, policy().tagging)
     assert len(request) == 1
+    none = Run([], request=parse_chat(body([])))
+    assert (none.sent, none.outcome.reason) == (body([]), Reason.NO_CONTEXT)
     assert Run([assistant("Hello.")]).sent == body([assistant("Hello.")])
 
 

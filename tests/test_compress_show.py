@@ -53,6 +53,20 @@ def test_what_is_dropped_stands_where_it_stood():
     assert dropped == "The mill stands in Kiel. "
 
 
+def test_each_stretch_is_of_one_segment():
+    text = f"Context:\n{CONTEXT}\n\nQuestion: Why is it?"
+    start = text.index("It was")
+    edit = LeafEdit(Address(0, 0), (Span(0, start), Span(start + 23, len(text))))
+    (leaf,) = shown(request(text), edit)
+    labels = [(s.text.strip(), s.component) for s in leaf.stretches if s.fate is Fate.KEPT]
+    assert labels == [
+        ("Context:", Component.INSTRUCTION),
+        ("The mill stands in Kiel.", Component.CONTEXT),
+        ("Question:", Component.INSTRUCTION),
+        ("Why is it?", Component.QUESTION),
+    ]
+
+
 def test_marks_and_recalled_text_are_inserted_before_what_they_come_before():
     quote = Quote(Address(0, 0), Span(0, 24))
     edit = LeafEdit(Address(1, 0), (Mark.RECALL_HEADING, quote, Span(0, 4), Mark.GAP))

@@ -186,6 +186,8 @@ def test_only_an_announced_line_heads_a_list():
     assert documents("To buy:\n- milk\n- bread", Kind.LIST) == [["<To buy:>", "- milk", "- bread"]]
     assert documents("- milk\n- bread", Kind.LIST) == [["- milk", "- bread"]]
     assert documents("1. milk", Kind.LIST) == [["1. milk"]]
+    long = f"{'To buy and to carry home ' * 8}:"
+    assert documents(f"{long}\n- milk", Kind.LIST) == [[long, "- milk"]]
 
 
 def test_lists_and_logs_are_read_by_line_and_indented_lines_go_along():
@@ -212,6 +214,7 @@ def test_demonstrations_are_units():
     text = "Q: One?\nA: 1.\n\nQ: Two?\nLet us think.\nA: 2.\nQ: Three?\nA: 3."
     wanted = ["Q: One?\nA: 1.", "Q: Two?\nLet us think.\nA: 2.", "Q: Three?\nA: 3."]
     assert units(text, Kind.DEMO) == wanted
+    assert units(f"Examples:\n{text}", Kind.DEMO) == ["Examples:", *wanted]
     assert units("1 -> 2\n\n3 -> 4", Kind.DEMO) == ["1 -> 2", "3 -> 4"]
 
 

@@ -1,5 +1,6 @@
 """Words: never cut, never glued, and rendered as the caller wrote them."""
 
+import json
 import re
 import unicodedata
 from itertools import pairwise
@@ -256,6 +257,14 @@ def test_nothing_is_deleted_inside_data_and_code(kind):
     material = read_material(turn(text, kind), policy(), ENCODING)
     wording = read_wording(material, ENCODING)
     assert [w.span for w in wording.words] == [u.span for u in material.units]
+
+
+def test_what_stands_between_two_lists_of_rows_stays():
+    text = '{"open": [{"a": 1}, {"a": 2}, {"a": 3}], "shut": [{"b": 4}, {"b": 5}, {"b": 6}]}'
+    wording = read_wording(read_material(turn(text, Kind.JSON), policy(), ENCODING), ENCODING)
+    kept = [i for i in range(len(wording.words)) if wording.text(i) in {'{"a": 2}', '{"b": 6}'}]
+    left = "".join(span.of(text) for span in word_spans(wording, kept)[0])
+    assert json.loads(left) == {"open": [{"a": 2}], "shut": [{"b": 6}]}
 
 
 @examples(60)

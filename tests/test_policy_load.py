@@ -202,6 +202,10 @@ def test_a_wrong_value_is_told_with_place_found_and_wanted(text, told):
             "routes:\n- {policy: rag, path: a, name: n}\n- {policy: rag, path: b, name: n}",
             "3: routes[1].name: found 'n' a second time, wanted it once",
         ),
+        (
+            "routes:\n- rag\n- {policy: rag, path: a}",
+            "2: routes[0]: found 'rag', wanted a mapping",
+        ),
         ("routes: {policy: rag}", "1: routes: found a mapping, wanted a list of mappings"),
         (
             "routes:\n- policy: rag\n  api_key: 1234567890123456",

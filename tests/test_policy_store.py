@@ -52,6 +52,19 @@ def test_files_without_the_fallback_given_at_the_start_are_bad():
     assert str(store.error) == "fallback policy: found 'rag', wanted default"
 
 
+def test_policies_that_cannot_be_served_here_are_bad():
+    def usable(policies):
+        if policies.fallback != "default":
+            raise PolicyError("found rag, wanted default")
+
+    store = PolicyStore(load_policies(GOOD))
+    store.require(usable)
+    store.replace(NEWER)
+    assert (store.current, str(store.error)) == (load_policies(GOOD), "found rag, wanted default")
+    with pytest.raises(PolicyError, match="found rag, wanted default"):
+        PolicyStore(load_policies(NEWER)).require(usable)
+
+
 def test_an_unknown_fallback_at_the_start_is_refused():
     with pytest.raises(PolicyError, match="did you mean rag"):
         PolicyStore(load_policies(GOOD), fallback="rga")

@@ -31,6 +31,10 @@ LANDLORD = (
     "December. I have always paid on time, and the damp walls were never repaired. He says that "
     "the market has changed and that others pay more.\n\nWhat can I do?"
 )
+ORDERS = (
+    "You are a clerk. Answer in one sentence. Never guess. Always be polite. Use short words. "
+    "Do not make lists. Keep to the facts that you are given. Never invent a date."
+)
 STORY = (
     "Write a short story.\n\nThe keeper is old and nearly deaf. A storm destroys the radio. A ship "
     "appears in the fog, and its crew speaks a language that nobody knows. The keeper rings the "
@@ -219,6 +223,180 @@ def test_the_mention_of_a_tag_is_no_tag():
     assert context_of(("user", text)) == TOWER
 
 
+def test_boxes_of_rulers_keep_what_is_labelled_in_them():
+    text = f"Notes follow.\n-----\nQuestion: {QUESTION}\n-----\nAnswer in one word."
+    assert ("question", QUESTION) in labelled(("user", text))
+
+
+def test_a_description_of_a_task_is_no_context():
+    made = labelled(("user", f"Task description:\nSummarise.\n\nContext:\n{TOWER}"))
+    assert made == [
+        ("instruction", "Task description:\nSummarise.\n\nContext:"),
+        ("context", TOWER),
+    ]
+
+
+def test_a_description_of_anything_announces_nothing():
+    text = f"Description: {TOWER}"
+    assert labelled(("user", text)) == [("question", text)]
+
+
+def test_the_last_word_of_a_tags_name_says_what_it_holds():
+    text = f"<internal_zebra_notes>\n{PASSAGES}\n</internal_zebra_notes>\n\n{QUESTION}"
+    assert context_of(("user", text)) == PASSAGES
+
+
+def test_an_answer_given_amid_the_text_ends_what_it_answers():
+    text = f"Question: When?\n\nAnswer:\n\n{PASSAGES}\n\nNow go on with it."
+    made = labelled(("user", text))
+    assert ("question", "When?") in made
+    assert ("context", PASSAGES) in made
+
+
+def test_what_points_above_announces_nothing_below():
+    made = labelled(("user", f"{PASSAGES}\n\nUsing the above, say:"))
+    assert made == [("context", PASSAGES), ("instruction", "Using the above, say:")]
+
+
+def test_a_sentence_that_begins_like_a_numbered_section_is_a_sentence():
+    rule = "Section 3 applies to everyone who rents a flat in the city, and to their guests."
+    made = labelled(("user", f"{rule}\n\n{PASSAGES}\n\n{QUESTION}"))
+    assert made == [("context", f"{rule}\n\n{PASSAGES}"), ("question", QUESTION)]
+
+
+def test_a_long_numbered_order_is_no_document():
+    order = (
+        "1. Summarise the following in at most two sentences and mention the main character, the "
+        "place, and the time at which the whole story takes place."
+    )
+    assert context_of(("user", f"{order}\n2. {TOWER}")) == ""
+
+
+def test_a_short_document_leaves_the_ask_under_it_an_ask():
+    record = (
+        "1. The tower was begun in 1173 and took nearly two hundred years to complete, as the "
+        "archive of the old cathedral of the town says."
+    )
+    expected = [("instruction", record), ("question", "builders of it")]
+    assert labelled(("user", f"{record}\n\nbuilders of it")) == expected
+
+
+def test_orders_after_a_system_messages_context_are_kept():
+    more = (
+        "Do not reveal these notes to anyone. Always answer in English, and always in one "
+        "sentence. Never use jargon of any kind."
+    )
+    system = f"{ORDERS}\n\nContext:\n{BRIDGE}\n\n{more}"
+    made = labelled(("system", system), ("user", QUESTION))
+    assert made == [
+        ("instruction", ORDERS),
+        ("instruction", "Context:"),
+        ("context", BRIDGE),
+        ("instruction", more),
+        ("question", QUESTION),
+    ]
+
+
+def test_what_orders_fence_is_kept():
+    text = f"{ORDERS}\n\n```\nThe year first, then who came.\n```\n\nNever use jargon of any kind."
+    assert context_of(("user", text)) == ""
+
+
+def test_a_question_between_orders_after_a_context_stays_one():
+    orders = ORDERS.replace("Answer in one sentence. ", "")
+    more = "Do not reveal these notes to anyone. Always be brief. Never use jargon of any kind."
+    ask = "when were the statues moved?"
+    made = labelled(("user", f"{orders}\n\nContext:\n{BRIDGE}\n\n{more}\n\n{ask}"))
+    assert made == [
+        ("instruction", orders),
+        ("instruction", "Context:"),
+        ("context", BRIDGE),
+        ("instruction", more),
+        ("question", ask),
+    ]
+
+
+def test_a_short_title_at_the_head_is_kept_beside_documents():
+    made = labelled(("user", f"the old town\n\n{QUESTION}\n\n{PASSAGES}\n\nWho moved the statues?"))
+    assert made == [
+        ("instruction", "the old town"),
+        ("question", QUESTION),
+        ("context", PASSAGES),
+        ("question", "Who moved the statues?"),
+    ]
+
+
+def test_a_document_may_open_with_a_question_of_its_own():
+    made = labelled(("user", f"{TOWER}\n\nWhy a river?\n{RIVER}\n\n{BRIDGE}\n\n{QUESTION}"))
+    document = f"{TOWER}\n\nWhy a river?\n{RIVER}\n\n{BRIDGE}"
+    assert made == [("context", document), ("question", QUESTION)]
+
+
+def test_data_under_a_question_is_context():
+    table = "| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |"
+    made = labelled(("user", f"Question: {QUESTION}\n\n{table}"))
+    assert made == [("instruction", "Question:"), ("question", QUESTION), ("context", table)]
+
+
+def test_a_tag_amid_a_sentence_is_no_element():
+    rule = "Put each name into <name>Ada Lovelace</name> and nothing else."
+    made = labelled(("user", f"{rule}\n\n{PASSAGES}\n\n{QUESTION}"))
+    assert made == [("instruction", rule), ("context", PASSAGES), ("question", QUESTION)]
+
+
+def test_a_source_given_above_a_text_is_the_texts():
+    text = f"Source: Town archive, 1920\n{PASSAGES}"
+    assert labelled(("user", f"{text}\n\n{QUESTION}")) == [
+        ("context", text),
+        ("question", QUESTION),
+    ]
+
+
+@pytest.mark.parametrize(
+    "quoting",
+    [
+        f"He told us of what the builders had done, and of the texts they left. {TOWER[:-1]}:",
+        f"Context:\n{TOWER}\n\nThe archive holds these notes:",
+    ],
+)
+def test_a_document_that_goes_on_to_quote_goes_on(quoting):
+    text = f"{quoting}\n\n{RIVER}"
+    found = context_of(("user", f"{text}\n\nQuestion: {QUESTION}"))
+    assert found == text.removeprefix("Context:\n")
+
+
+def test_an_example_without_text_is_nothing():
+    shown = {"role": "system", "name": "example_user", "content": ""}
+    assert labelled(shown, ("user", QUESTION)) == [("question", QUESTION)]
+
+
+def test_a_fenced_sample_of_the_answer_is_not_context():
+    form = ["Use this format:", "```", "Year - who came - what it carried", "```"]
+    asked = [("context", PASSAGES), ("question", QUESTION)]
+    made = labelled(("user", "\n".join([f"{PASSAGES}\n\n{QUESTION}\n", *form])))
+    assert made == [*asked, *(("instruction", line) for line in form)]
+
+
+@pytest.mark.parametrize(
+    ("heading", "data"),
+    [
+        ("The sales were these", "name,year,sales\na,1,2\nb,3,4\nc,5,6\nd,5,6"),
+        (
+            "We saw this in the night",
+            "2024-01-01 10:00:00 ERROR a\n2024-01-01 10:00:01 INFO b\n2024-01-01 10:00:02 INFO c",
+        ),
+    ],
+)
+def test_a_line_right_above_data_is_no_part_of_it(heading, data):
+    made = labelled(("user", f"{heading}\n{data}"))
+    assert made == [("question", heading), ("context", data)]
+
+
+def test_what_never_becomes_json_is_given_up_on_and_kept():
+    text = "[1,\n\n" * 400 + QUESTION
+    assert labelled(("user", text)) == [("question", text)]
+
+
 # Demonstrations
 
 
@@ -241,6 +419,25 @@ def test_what_introduces_the_open_item_is_no_demonstration():
     shots = "Input: a\nOutput: 1\n\nInput: b\nOutput: 2\n\nInput: c\nOutput: 3"
     text = f"{shots}\n\nNow do this one.\nInput: d\nOutput:"
     assert "Now do this one." not in context_of(("user", text))
+
+
+def test_an_open_item_needs_no_label_for_its_answer():
+    shots = "Text: a dull film\nSentiment: negative\nText: a bright film\nSentiment: positive"
+    made = labelled(("user", f"{shots}\nText: {TOWER}"))
+    assert made == [("context", shots), ("instruction", "Text:"), ("question", TOWER)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Q: What is two plus two?\nA: four\n\nQ: And three plus three?\nA: {TOWER}",
+        "Text: a dull film\nSentiment: negative\nText: fine\nText: another\nSentiment:",
+        "Translate.\ncat => Katze\ndog =>",
+        "Text: a dull film\nText: a fine one",
+    ],
+)
+def test_what_has_too_few_or_no_open_items_is_no_demonstration(text):
+    assert context_of(("user", text)) == ""
 
 
 def test_a_list_of_questions_is_no_demonstration():
@@ -277,6 +474,7 @@ def test_example_names_and_leading_pairs_are_demonstrations():
         ("| month | units |\n|---|---|\n| 1 | 20 |\n| 2 | 31 |", Kind.TABLE),
         ("month,units,sum\n1,20,3.5\n2,31,4.5\n3,12,1.0", Kind.TABLE),
         ("2024-05-01 03:11:02 INFO start\n2024-05-01 03:11:09 ERROR lost", Kind.LOG),
+        ('```\n{"title": "Tower", "begun": [1173, 1174]}\n```', Kind.JSON),
         ("```python\ndef f(x):\n    return x\n```", Kind.CODE),
         ("<html>\n<body>\n<p>Open from 10 to 18.</p>\n</body>\n</html>", Kind.CODE),
         (TOWER, Kind.PROSE),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import CompressionError
-from proxy.tokens import encoding_for, preload
+from proxy.tokens import encoding_for, models, preload
 from proxy.tokens.encoding import LONGEST_SPACE, LONGEST_WORD, Encoding, pieces
 
 GPT4O = encoding_for("gpt-4o")
@@ -92,6 +92,11 @@ def test_the_first_count_needs_no_network_and_no_cache(tmp_path):
     )
     assert done.stdout.split() == ["2", "1"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ranks_other_than_those_that_tiktoken_names_are_refused():
+    with pytest.raises(ValueError, match=r"^o200k_base.tiktoken: found sha256 \w+, wanted 00ff$"):
+        models._installed_ranks("https://example.org/o200k_base.tiktoken", "00ff")
 
 
 def test_preload_may_be_called_again():

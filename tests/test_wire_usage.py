@@ -51,7 +51,9 @@ def body(usage):
 
 
 CHUNK = {"choices": [{"delta": {"content": 'the "usage" é'}}], "usage": None}
-STREAM = events(CHUNK, CHUNK, {"choices": [], "usage": CHAT})
+STREAM = events(
+    CHUNK, {"choices": [{"delta": {"content": "é"}}]}, CHUNK, {"choices": [], "usage": CHAT}
+)
 
 
 def observe(content_type, encoding, chunks):

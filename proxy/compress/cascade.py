@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import cast
 
 from proxy.compress import flat
@@ -106,12 +107,8 @@ def _within(scene: Scene, material: Material, numbers: Sequence[int]) -> dict[in
     room = STRIKING_SHARE * target.tokens(material.before[Component.CONTEXT])
     if target.min_relevance is not None:
         return dict.fromkeys(numbers, 0.0)
-    fitting: dict[int, float] = {}
-    for number in numbers:
-        room -= material.costs[number]
-        if room >= 0:
-            fitting[number] = 0.0
-    return fitting
+    spent = accumulate(material.costs[number] for number in numbers)
+    return {number: 0.0 for number, tokens in zip(numbers, spent, strict=True) if tokens <= room}
 
 
 def keep_units(

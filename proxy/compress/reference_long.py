@@ -128,7 +128,11 @@ def fit_to(
     count: Callable[[Collection[int]], int],
     target: int,
 ) -> set[int]:
-    """Drop the worst word while over the target; then add the best that fit, one by one."""
+    """Drop the worst word while over the target; then add the best that fit, one by one.
+
+    >>> fit_to({1, 2}, [0, 1, 2], len, 1), fit_to({2}, [0, 1, 2], len, 2)
+    ({1}, {0, 2})
+    """
     chosen = set(kept)
     for i in reversed(ranked):
         if i in chosen and count(chosen) > target:

@@ -157,15 +157,8 @@ def _fates(kept: Sequence[Span], length: int) -> Iterator[tuple[Span, Fate]]:
 
 
 def _labelled(text: str, part: Span, fate: Fate, segments: Sequence[Segment]) -> Iterator[Stretch]:
-    """Divide a part where segments end, and label each stretch with its segment."""
-    done = part.start
+    """Divide a part where segments end, which cover the leaf; label each stretch with its own."""
     for segment in segments:
-        start, end = max(done, segment.span.start), min(part.end, segment.span.end)
-        if start >= end:
-            continue
-        if done < start:
-            yield Stretch(text[done:start], fate)
-        yield Stretch(text[start:end], fate, segment.component, segment.kind, segment.rule)
-        done = end
-    if done < part.end:
-        yield Stretch(text[done : part.end], fate)
+        start, end = max(part.start, segment.span.start), min(part.end, segment.span.end)
+        if start < end:
+            yield Stretch(text[start:end], fate, segment.component, segment.kind, segment.rule)

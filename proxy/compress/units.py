@@ -294,10 +294,8 @@ def _block_units(
     lines = kind is Kind.LIST
     title = _title(text, block, protection, announced=lines)
     body = Span(title.end, block.end) if title else block
-    units = list(_lines(text, body, protection) if lines else _sentences(text, body, protection))
-    if title and units:
-        return _strip(text, title), units
-    return None, units or [_strip(text, block)]
+    units = _lines(text, body, protection) if lines else [*_sentences(text, body, protection)]
+    return _strip(text, title) if title else None, units
 
 
 def _is_frame(unit: str) -> bool:
@@ -379,9 +377,7 @@ def _passages(text: str, block: Span, protection: Protection) -> Iterator[Span]:
         ):
             starts.append(line.start)
     for start, end in zip(starts, [*starts[1:], block.end], strict=True):
-        span = _strip(text, Span(start, end))
-        if span.end > span.start:
-            yield span
+        yield _strip(text, Span(start, end))
 
 
 def _is_bare_heading(block: str) -> bool:
@@ -419,7 +415,7 @@ def _title(text: str, block: Span, protection: Protection, *, announced: bool) -
 
 
 def _is_announced(line: str) -> bool:
-    if not line or len(line) > 160:
+    if len(line) > 160:
         return False
     return line[0] in "#<" or line[-1] in ":：" or line.startswith("**")
 
@@ -429,7 +425,7 @@ def _is_title_line(line: str) -> bool:
         return True
     if _START.match(line):
         return len(line) <= 160 and line[-1] not in ".!?。；;,"
-    return 0 < len(line) <= 100 and line[-1] not in ".!?…。！？।؟,;:\"')”"
+    return len(line) <= 100 and line[-1] not in ".!?…。！？।؟,;:\"')”"
 
 
 def _extend_title(text: str, title: Span, block: Span) -> Span:
@@ -456,13 +452,9 @@ def _sentences(text: str, body: Span, protection: Protection) -> Iterator[Span]:
             break
         if protection.cuts(end) or not _ends_sentence(text, start, match):
             continue
-        span = _strip(text, Span(start, end))
-        if span.end > span.start:
-            yield span
-            start = end
-    rest = _strip(text, Span(start, body.end))
-    if rest.end > rest.start:
-        yield rest
+        yield _strip(text, Span(start, end))
+        start = end
+    yield _strip(text, Span(start, body.end))
 
 
 def _ends_sentence(text: str, start: int, match: re.Match[str]) -> bool:
@@ -497,21 +489,18 @@ def _line_spans(text: str, body: Span, protection: Protection) -> Iterator[Span]
             start = match.end()
 
 
-def _lines(text: str, body: Span, protection: Protection) -> Iterator[Span]:
+def _lines(text: str, body: Span, protection: Protection) -> list[Span]:
     """One unit a line; an indented line continues the one above it."""
-    current: Span | None = None
+    units: list[Span] = []
     for line in _line_spans(text, body, protection):
         span = _strip(text, line)
         if span.end == span.start:
             continue
-        if current is not None and text[line.start] in " \t":
-            current = Span(current.start, span.end)
-            continue
-        if current is not None:
-            yield current
-        current = span
-    if current is not None:
-        yield current
+        if units and text[line.start] in " \t":
+            units[-1] = Span(units[-1].start, span.end)
+        else:
+            units.append(span)
+    return units
 
 
 _DEMO_START = re.compile(

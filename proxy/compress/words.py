@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 
 import numpy as np
@@ -302,10 +302,7 @@ def is_rigid(material: Material, number: int) -> bool:
 def _of_unit(text: str, span: Span, gap: Span) -> tuple[Word, ...]:
     """Return the words of a unit; the last one's gap is the unit's."""
     words = read_words(text, span)
-    if not words:
-        return ()
-    last = words[-1]
-    return (*words[:-1], Word(last.span, gap, last.protected, last.scope))
+    return (*words[:-1], *(replace(last, gap=gap) for last in words[-1:]))
 
 
 def _costs(

