@@ -140,7 +140,7 @@ def build_app(
     app.on_response_prepare.append(without_additions)
     app.cleanup_ctx.append(doors)
     app.on_shutdown.append(_stop)
-    dashboard = Dashboard(policies, prepare, settings.ledger_path)
+    dashboard = Dashboard(policies, prepare, settings.ledger_path, settings.upstream)
     admin = Admin(engine, policies, metrics, flush, settings.admin_token, dashboard)
     _answer_ourselves(app, admin, settings)
     app.router.add_route("*", "/{tail:.*}", _handle)

@@ -1,6 +1,7 @@
 """``laconic compress --show``."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from house import DropsX, InstantEngine, policies
@@ -11,8 +12,10 @@ from typer.testing import CliRunner
 from proxy.cli.commands import app
 from proxy.cli.compressing import Plan
 from proxy.cli.showing import attempt, write
+from proxy.compress.show import Fate, Shown, Stretch
 from proxy.gateway import Compression
-from proxy.policy import PolicySet, Route
+from proxy.policy import PolicySet, PriceSpec, Route
+from proxy.types import Address, Component, Kind
 from proxy.wire import LaconicHeaders
 
 PLAN = Plan(policies(), LaconicHeaders())
@@ -45,6 +48,31 @@ async def test_on_a_terminal_it_is_struck_through():
     )
     assert "[-" not in found
     assert "\x1b[2;9" in found
+
+
+async def test_dollars_are_told_where_a_price_is_known():
+    priced = replace(policies(), prices=(PriceSpec(model="gpt-*", input=10, output=0),))
+    found = await tried(chat("keep xdrop this"), Plan(priced, LaconicHeaders()))
+    assert "dollars $0.000030 -> $0.000020 ($10.0 a million tokens" in written(found)
+    unknown = written(await tried(chat("keep xdrop this", model="mine")))
+    assert "dollars no price is known for model mine at an unknown host: tokens only" in unknown
+
+
+async def test_scores_are_seen_behind_the_text_on_a_terminal():
+    stretches = (
+        Stretch("best ", Fate.KEPT, Component.CONTEXT, Kind.PROSE, "long", 1.0),
+        Stretch("least", Fate.DROPPED, Component.CONTEXT, Kind.PROSE, "long", 0.0),
+    )
+    found = replace(
+        await tried(chat("best least")), leaves=(Shown(Address(0, 0), "user", stretches),)
+    )
+    text = written(found, force_terminal=True, color_system="256")
+    assert "\x1b[32;48;5;240mbest " in text
+    assert "\x1b[2;9;32mleast" in text
+    assert "score within its turn" in text
+    plain = written(found)
+    assert plain.startswith("── message 0, user\nbest [-least-]\n")
+    assert "score" not in plain
 
 
 async def test_what_cannot_be_read_says_why():

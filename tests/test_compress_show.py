@@ -2,10 +2,14 @@
 
 import json
 
+import pytest
+from driving import Run, passages, policy, user
+from fake_lm import LmAnswers
 from hypothesis import given
 from hypothesis import strategies as st
+from test_compress_llmlingua2 import WordAnswers
 
-from proxy.compress.show import Fate, Shown, Stretch, show
+from proxy.compress.show import Fate, Rated, Shown, Stretch, scores_of, show
 from proxy.policy.schema import Tagging
 from proxy.tagging import turns
 from proxy.types import Address, Component, Kind, LeafEdit, Mark, Quote, Span
@@ -19,9 +23,9 @@ def request(*contents, role="user"):
     return parse_chat(json.dumps({"messages": messages}).encode())
 
 
-def shown(of, *edits):
+def shown(of, *edits, rated=None):
     segments = (segment for turn in turns(of, Tagging()) for segment in turn.segments)
-    return show(of, segments, edits)
+    return show(of, segments, edits, rated or {})
 
 
 def pairs(leaf):
@@ -106,3 +110,88 @@ def test_own_stretches_join_to_the_leaf_and_sent_ones_to_what_is_sent(drawn):
     sent = "".join(t for t, fate in pairs(leaf) if fate is not Fate.DROPPED)
     assert sent == render(edit, leaves_of(of))
     assert all(stretch.text for stretch in leaf.stretches if stretch.fate is not Fate.INSERTED)
+
+
+@given(edits(), st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6))
+def test_stretches_with_scores_join_alike(drawn, places):
+    text, pieces = drawn
+    of, edit = request(text), LeafEdit(Address(0, 0), pieces)
+    done, rated = 0, []
+    for gap, length in places:
+        start, end = done + gap // 10, done + gap // 10 + length
+        if end <= len(text):
+            rated.append(Rated(Span(start, end), 0.5))
+            done = end
+    (plain,) = shown(of, edit)
+    (leaf,) = shown(of, edit, rated={Address(0, 0): rated})
+    for fate in Fate:
+        assert "".join(s.text for s in leaf.stretches if s.fate is fate) == "".join(
+            s.text for s in plain.stretches if s.fate is fate
+        )
+    assert all(stretch.text for stretch in leaf.stretches if stretch.fate is not Fate.INSERTED)
+
+
+# -- scores ---------------------------------------------------------------------------------------
+
+FACTS = ("Ada came by in the month of May.", "The mill is old.", "The bread costs four crowns.")
+ASKED = user(f"{passages(*FACTS)}\n\nWhat does the bread cost?")
+
+
+def scored(answers=None, **choices):
+    run = Run([ASKED], policy(**choices), answers=answers)
+    segments = (segment for turn in run.turns for segment in turn.segments)
+    (leaf,) = show(run.request, segments, run.compressed.edits, scores_of(run.compressed.sized))
+    return leaf.stretches
+
+
+def test_what_was_selected_from_has_its_score_and_nothing_else():
+    found = scored()
+    scores = [(s.text.strip(), s.score) for s in found if s.score is not None]
+    assert ("The bread costs four crowns.", 1.0) in scores
+    assert min(score for _, score in scores) == 0.0
+    assert {s.score for s in found if s.component is Component.QUESTION} == {None}
+
+
+@pytest.mark.parametrize(
+    ("method", "answers", "by_words"),
+    [
+        ({"name": "cascade"}, None, False),
+        ({"name": "selective_context", "unit": "sentence"}, LmAnswers(), False),
+        ({"name": "selective_context"}, LmAnswers(), True),
+        ({"name": "llmlingua"}, LmAnswers(), True),
+        ({"name": "longllmlingua"}, LmAnswers(), True),
+        ({"name": "llmlingua2"}, WordAnswers(), True),
+    ],
+)
+def test_every_method_that_rates_shows_its_scores(method, answers, by_words):
+    found = [s for s in scored(answers, method=method) if s.score is not None]
+    assert {min(s.score for s in found), max(s.score for s in found)} == {0.0, 1.0}
+    assert {Fate.DROPPED, Fate.KEPT} == {s.fate for s in found}
+    assert any(len(s.text.split()) == 1 for s in found) or not by_words
+
+
+def test_a_method_that_rates_nothing_shows_no_score():
+    found = scored(method={"name": "lexical"})
+    assert {s.score for s in found} == {None}
+    assert Fate.DROPPED in {s.fate for s in found}
+
+
+# -- as records -----------------------------------------------------------------------------------
+
+
+def test_a_record_tells_of_the_same():
+    (leaf,) = shown(
+        request(CONTEXT),
+        LeafEdit(Address(0, 0), (Span(25, 46), Mark.GAP)),
+        rated={Address(0, 0): [Rated(Span(0, 24), 0.5)]},
+    )
+    assert Shown.of(json.loads(json.dumps(leaf.record()))) == leaf
+
+
+def test_a_lone_surrogate_is_replaced_in_a_record():
+    assert Stretch("a\ud800b", Fate.KEPT).record()["text"] == "a?b"
+
+
+def test_what_was_not_tagged_is_shown_all_the_same():
+    (leaf,) = show(request(CONTEXT), (), ())
+    assert leaf.stretches == (Stretch(CONTEXT, Fate.KEPT),)

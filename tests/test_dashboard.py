@@ -9,7 +9,7 @@ from importlib.resources import files
 import entries
 import pytest
 from browser import CHROMIUM, chromium
-from house import house
+from house import house, policies
 from servers import call, chat, upstream
 
 from proxy.compress.show import Fate, Shown, Stretch
@@ -17,7 +17,7 @@ from proxy.dashboard.api import STATIC
 from proxy.ledger import outcome_fields
 from proxy.ledger.capture import sealed
 from proxy.ledger.segments import packed
-from proxy.policy import key_hash, layered, load_policies
+from proxy.policy import PriceSpec, Route, UpstreamSpec, key_hash, layered, load_policies
 from proxy.types import Address, Component, Kind, Mode, Outcome, Reason
 
 NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
@@ -176,6 +176,28 @@ async def test_a_request_is_tried_and_laid_open():
     assert home.ledger.entries == []
 
 
+async def test_a_trial_is_priced_at_the_upstream_that_its_route_chooses():
+    own = (
+        PriceSpec(upstream="far", input=10, output=0),
+        PriceSpec(model="o9", input=1000, output=0),
+    )
+    upstreams = {"far": UpstreamSpec(url="http://far.example/v1")}
+    routes = (Route(model="gpt-*", policy="on", upstream="far"),)
+    routed = replace(policies(), routes=routes, upstreams=upstreams, prices=own)
+    async with dashboard(policy_set=routed) as home:
+        bodies = [chat("keep xdrop this", model=name).decode() for name in ("gpt-4o", "o9", "o3")]
+        found = [await tried(home, body=body, policy="on") for body in bodies]
+    routed, general, unknown = [each["cost"] for each in found]
+    assert (routed["before_usd"], routed["after_usd"]) == (0.00003, 0.00002)
+    assert routed["told"] == ("$0.000030 -> $0.000020 ($10.0 a million tokens, routes.yaml)")
+    assert (general["before_usd"], general["after_usd"]) == (0.003, 0.002)
+    assert unknown == {
+        "before_usd": None,
+        "after_usd": None,
+        "told": "no price is known for model o3 at 127.0.0.1: tokens only",
+    }
+
+
 async def test_the_policy_that_was_tried_can_be_taken_along():
     async with dashboard(policy_set=load_policies(layered({})), fallback="rag") as home:
         found = await tried(home, body=chat("some text").decode(), policy="rag", rate=0.3)
@@ -255,6 +277,7 @@ async def test_the_page_shows_figures_exchanges_and_a_trial(ledger):
         await page.run("rate.value = .4; rate.dispatchEvent(new Event('input'))")
         await page.until("document.querySelector('#leaves del')")
         assert await page.run("document.querySelector('#leaves del').textContent.trim()") == "xdrop"
+        assert "no price is known for model" in await page.run("came.textContent")
         assert "rate: 0.4" in await page.run("document.querySelector('#yaml').textContent")
         assert page.errors == []
         assert await page.run("trouble.hidden")

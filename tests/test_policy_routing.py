@@ -239,3 +239,19 @@ def test_a_header_that_is_not_allowed_never_changes_anything(allow, policy, rate
         if sent is not None and not getattr(allow, name)
     ]
     assert [note.split()[0].removeprefix("x-laconic-") for note in selected.notes] == refused
+
+
+def test_capture_is_the_routes_whatever_the_caller_asks_for():
+    routes = (
+        Route(name="watched", path="/a", policy="rag", capture=True),
+        Route(path="/b", policy="rag"),
+        Route(path="/c", policy="rag", capture=True),
+    )
+    chosen = PolicySet(POLICIES, routes)
+    assert chosen.captured == ("watched", "route-3")
+    for headers in ({}, {"policy": "default"}, {"bypass": True}, {"rate": 0.5}):
+        found = [
+            chosen.select(chosen.match(RouteQuery(path)), Headers(**headers)).capture
+            for path in ("/a", "/b", "/c", "/d")
+        ]
+        assert found == [True, False, True, False]

@@ -17,7 +17,15 @@ from proxy.compress import flat
 from proxy.compress.asks import is_overview
 from proxy.compress.fine import Plan, plan, shorten, worth_asking
 from proxy.compress.forced import identifiers, named, repeats, striking
-from proxy.compress.guarded import Scene, Steps, guarded, result_of, steering, units_result
+from proxy.compress.guarded import (
+    Scene,
+    Steps,
+    guarded,
+    result_of,
+    steering,
+    unit_ratings,
+    units_result,
+)
 from proxy.compress.layout import Material, render
 from proxy.compress.ports import QuestionVectors, ScoreRequest
 from proxy.compress.reading import filled, shortlist
@@ -64,9 +72,9 @@ def _compress(scene: Scene, material: Material) -> Steps:
         plans = _plans(scene, material, relevance, kept, fine)
         if worth_asking(material, plans):
             wording, words = yield from shorten(scene, material, kept, plans, fine)
-            return result_of(wording, words, scene)
+            return result_of(wording, words, scene, ratings=unit_ratings(relevance.scores))
     rendered = render(material, kept, scene.encoding)
-    return units_result(material, kept, rendered, reason)
+    return units_result(material, kept, rendered, reason, unit_ratings(relevance.scores))
 
 
 def _plans(

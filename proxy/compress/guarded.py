@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
+import numpy as np
+
 from proxy.compress import recall
 from proxy.compress.asks import needs_whole_text, whole_text_score
 from proxy.compress.layout import Material, Rendered, read_material, totals
@@ -28,9 +30,9 @@ from proxy.compress.ports import (
     Scores,
 )
 from proxy.compress.reading import filled
-from proxy.compress.result import TurnResult, untouched
+from proxy.compress.result import Ratings, TurnResult, untouched
 from proxy.compress.units import Cuts
-from proxy.compress.words import Measure, Wording, render_words
+from proxy.compress.words import Measure, Scores1D, Wording, render_words
 from proxy.policy.schema import Policy, WholeText
 from proxy.types import Component, Count, LeafEdit, Piece, Reason, Span, Turn
 
@@ -193,7 +195,11 @@ def _clipped(instruction: str) -> str:
 
 
 def units_result(
-    material: Material, kept: frozenset[int], rendered: Rendered, reason: Reason | None
+    material: Material,
+    kept: frozenset[int],
+    rendered: Rendered,
+    reason: Reason | None,
+    ratings: Ratings | None = None,
 ) -> TurnResult:
     """Return the result of keeping these units whole, as rendered."""
     if not rendered.edits:
@@ -205,7 +211,9 @@ def units_result(
     counts = MappingProxyType(totals(material.before, rendered.after))
     after = ((size, rendered.sizes.get(i, size)) for i, size in enumerate(material.sizes))
     sizes = tuple(Count(*pair) for pair in after)
-    return TurnResult(counts, rendered.edits, reason, dropped, material=material, sizes=sizes)
+    return TurnResult(
+        counts, rendered.edits, reason, dropped, material=material, sizes=sizes, ratings=ratings
+    )
 
 
 def measure_of(wording: Wording, scene: Scene, component: Component) -> Measure:
@@ -219,6 +227,7 @@ def result_of(
     scene: Scene,
     reason: Reason | None = None,
     render: Callable[[Wording, Collection[int], Encoding], Rendered] = render_words,
+    ratings: Ratings | None = None,
 ) -> TurnResult:
     """Return the result of keeping these words; units that lost any are there for recall."""
     material = wording.material
@@ -226,7 +235,22 @@ def result_of(
     whole = frozenset(
         unit for unit in range(len(material.units)) if kept.issuperset(wording.of_unit(unit))
     )
-    return units_result(material, whole, rendered, reason)
+    return units_result(material, whole, rendered, reason, ratings)
+
+
+def unit_ratings(scores: Scores1D) -> Ratings:
+    """Return the scores of a turn's units (n,), to be looked at."""
+    return Ratings(scores.astype(np.float32))
+
+
+def word_ratings(wording: Wording, scores: Scores1D | Mapping[int, float]) -> Ratings:
+    """Return the scores of a turn's words, to be looked at; of all or, by number, of some."""
+    some = enumerate(scores.tolist()) if isinstance(scores, np.ndarray) else scores.items()
+    rated = np.full(len(wording.words), np.nan, np.float32)
+    for number, score in some:
+        rated[number] = score
+    places = [(u, *word.span) for u, word in zip(wording.unit, wording.words, strict=True)]
+    return Ratings(rated, np.array(places, np.int32).reshape(-1, 3))
 
 
 # -- recall -------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from typing import TypeAlias, cast
 import numpy as np
 
 from proxy.compress.bands import strange_units
-from proxy.compress.guarded import Scene, Steps, guarded, measure_of, result_of
+from proxy.compress.guarded import Scene, Steps, guarded, measure_of, result_of, word_ratings
 from proxy.compress.layout import Material, document_texts
 from proxy.compress.ports import Heard, Passage, ScoreRequest, Scores, SelfInformation
 from proxy.compress.result import TurnResult, untouched
@@ -380,7 +380,8 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
     for component, target in plan.targets.items():
         kept, missed = _fitted(case, reading, kept, component, target)
         reason = reason or missed
-    return result_of(case.wording, kept, scene, reason)
+    ratings = word_ratings(case.wording, reading.nats)
+    return result_of(case.wording, kept, scene, reason, ratings=ratings)
 
 
 def rigid_units(material: Material, rated: Sequence[SelfInformation]) -> frozenset[int]:

@@ -26,7 +26,7 @@ from typing import cast
 import numpy as np
 
 from proxy.compress.companions import best_first, forced_words, keep_components
-from proxy.compress.guarded import Scene, Steps, guarded, result_of
+from proxy.compress.guarded import Scene, Steps, guarded, result_of, word_ratings
 from proxy.compress.layout import Material
 from proxy.compress.ports import KeepProbabilities, ScoreRequest, Scores
 from proxy.compress.relevance import rate_units
@@ -62,7 +62,8 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
         forced_words(wording, lambda i: _stays(wording, i, method)),
         lambda company: company.fit(best_first(rated, company.free)),
     )
-    return result_of(wording, kept.words, scene, kept.reason)
+    ratings = word_ratings(wording, rated)
+    return result_of(wording, kept.words, scene, kept.reason, ratings=ratings)
 
 
 def _stays(wording: Wording, number: int, method: LLMLingua2) -> bool:

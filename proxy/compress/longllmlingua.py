@@ -49,7 +49,7 @@ from proxy.compress.companions import (
     targeted,
     words_of,
 )
-from proxy.compress.guarded import Scene, Steps, guarded, result_of
+from proxy.compress.guarded import Scene, Steps, guarded, result_of, word_ratings
 from proxy.compress.layout import Material, Rendered, document_texts, render_spans
 from proxy.compress.llmlingua import Window, cut_windows, rigid_units, take_words
 from proxy.compress.ports import Encoding, Heard, Passage, ScoreRequest, Scores, SelfInformation
@@ -103,7 +103,9 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
         return company.fit(best_first(reading.contrast, free), reading.kept & free)
 
     kept = keep_components(scene, wording, forced, fit, render)
-    return result_of(wording, kept.words, scene, kept.reason, render)
+    read = {i: float(reading.contrast[i]) for i in plan.words}
+    ratings = word_ratings(wording, read)
+    return result_of(wording, kept.words, scene, kept.reason, render, ratings)
 
 
 def _wording(scene: Scene, material: Material, plain: Sequence[SelfInformation]) -> Wording:

@@ -271,9 +271,8 @@ def _sent(result: TurnResult, texts: _Texts) -> SentTurn:
 def _sized(turn: Turn, result: TurnResult, closing: Sequence[Count]) -> Sized:
     """Put the sizes of the closing messages' segments where these stand: at the end."""
     sizes = (*result.sizes[: len(turn.segments) - len(closing)], *closing)
-    if not result.recalled_tokens:
-        return Sized(turn.segments, sizes)
-    return Sized(turn.segments, sizes, result.recalled_tokens, result.edits[0].address)
+    at = result.edits[0].address if result.recalled_tokens else None
+    return Sized(turn.segments, sizes, result.recalled_tokens, at, result.material, result.ratings)
 
 
 def _compressed(

@@ -6,10 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from proxy.compress.layout import Material
 from proxy.types import Address, Component, Count, LeafEdit, Outcome, Reason, Segment
 
 Counts = Mapping[Component, Count]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ratings:
+    """What a method chose by: the score of each unit of a turn or, with ``words``, of each word.
+
+    Higher is kept rather; nan where something was not rated.
+    """
+
+    scores: NDArray[np.float32]  # (n,)
+    words: NDArray[np.int32] | None = None  # (n, 3): the unit, start and end in its leaf
+
+    @property
+    def weight_bytes(self) -> int:
+        """How many bytes this keeps alive."""
+        return self.scores.nbytes + (0 if self.words is None else self.words.nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +38,8 @@ class TurnResult:
     ``dropped`` are unit numbers (``layout.Material``) that the edits leave out; ``recalled`` are
     (turn, unit) pairs that this turn brought back; ``restores`` says that this turn's ask needs
     everything before it whole (law 12).  ``material`` is there where something was dropped.
-    ``sizes`` are the tokens of each segment, without what recall brought back.
+    ``sizes`` are the tokens of each segment, without what recall brought back.  ``ratings`` are
+    there to be looked at.
     """
 
     components: Counts
@@ -31,11 +51,13 @@ class TurnResult:
     restores: bool = False
     material: Material | None = field(default=None, repr=False)
     sizes: tuple[Count, ...] = field(default=(), repr=False)
+    ratings: Ratings | None = field(default=None, repr=False, compare=False)
 
     @property
     def weight_bytes(self) -> int:
         """About how many bytes this keeps alive for recall: texts, their n-grams, units."""
         own = 1_000 + 100 * len(self.sizes)
+        own += 0 if self.ratings is None else self.ratings.weight_bytes
         if self.material is None:
             return own
         characters = sum(map(len, self.material.texts.values()))
@@ -78,12 +100,15 @@ class Sized:
     """A turn's segments, and the tokens of each: in the same order, as many.
 
     ``recalled`` tokens of earlier turns were brought back at the head of the leaf ``at``.
+    ``material`` is there where something was dropped, with the ``ratings`` that decided.
     """
 
     segments: tuple[Segment, ...] = field(repr=False)
     sizes: tuple[Count, ...]
     recalled: int = 0
     at: Address | None = None
+    material: Material | None = field(default=None, repr=False)
+    ratings: Ratings | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

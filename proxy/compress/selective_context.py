@@ -22,7 +22,15 @@ import numpy as np
 
 from proxy.compress.cascade import keep_units
 from proxy.compress.companions import Company, Kept, keep_components
-from proxy.compress.guarded import Scene, Steps, guarded, result_of, units_result
+from proxy.compress.guarded import (
+    Scene,
+    Steps,
+    guarded,
+    result_of,
+    unit_ratings,
+    units_result,
+    word_ratings,
+)
 from proxy.compress.layout import Material, document_texts, render
 from proxy.compress.llmlingua import rigid_units, yielding_words
 from proxy.compress.ports import Passage, ScoreRequest, Scores, SelfInformation
@@ -69,7 +77,8 @@ def _by_sentences(scene: Scene, material: Material, rated: Sequence[SelfInformat
         informative[list(numbers)] = word_nats(words, one, units[0].span.start)
     none = np.zeros(len(informative))
     kept, reason = keep_units(scene, material, Relevance(informative, none, none))
-    return units_result(material, kept, render(material, kept, scene.encoding), reason)
+    rendered = render(material, kept, scene.encoding)
+    return units_result(material, kept, rendered, reason, unit_ratings(informative))
 
 
 # -- words and phrases --------------------------------------------------------------------------
@@ -121,7 +130,8 @@ def _by_words(
         return found
 
     kept = keep_components(scene, wording, forced, fit)
-    return result_of(wording, kept.words, scene, kept.reason)
+    rated_words = word_ratings(wording, nats)
+    return result_of(wording, kept.words, scene, kept.reason, ratings=rated_words)
 
 
 def _groups(wording: Wording, unit: int, method: SelectiveContext) -> list[list[int]]:

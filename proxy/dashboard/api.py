@@ -44,11 +44,13 @@ class Dashboard:
     """What it shows.
 
     ``ledger`` is None where no file is kept: then only the playground has anything to show.
+    ``upstream`` is the address that requests go to where no route names another.
     """
 
     policies: PolicyStore
     prepare: Prepare = field(repr=False)
     ledger: Path | None = None
+    upstream: str | None = None
 
     def add_to(self, app: web.Application, guard: Callable[[Handler], Handler]) -> None:
         """Answer below ``/laconic/``, each request through ``guard``."""
@@ -124,7 +126,8 @@ class Dashboard:
         if isinstance(rate, bool) or not isinstance(rate, int | float | None):
             raise CallerError("rate: found something else, wanted a number or null")
         raw = body.encode("utf-8", "replace")
-        found = await trial(self.prepare, self.policies.current, name, raw, rate=rate)
+        current = self.policies.current
+        found = await trial(self.prepare, current, name, raw, rate=rate, upstream=self.upstream)
         return found.record()
 
     def _ledger(self) -> Path:

@@ -56,7 +56,7 @@ async function overview() {
     ask("overview", { since, by: $("by").value }),
   ]);
   sums(series.points, groups.total);
-  charts(series);
+  charts(series, since, until);
   groupTable(groups);
   reasonTable(groups.total.passes);
 }
@@ -104,7 +104,7 @@ function plot(id, times, lines, options = {}) {
       width,
       height: options.height ?? 180,
       cursor: { points: { size: 6 } },
-      scales: { y: { range: (_plot, _low, high) => [0, Math.max(options.least ?? 1, high * 1.05)] } },
+      scales: { x: { range: () => options.span ?? [times[0], times.at(-1)] }, y: { range: (_plot, _low, high) => [0, Math.max(options.least ?? 1, high * 1.05)] } },
       axes: [axis, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((t) => short.format(t)) }],
       bands: options.stacked
         ? lines.slice(1).map((_line, i) => ({ series: [i + 1, i + 2], fill: `${colour(lines[i].tint)}88` }))
@@ -127,9 +127,17 @@ function plot(id, times, lines, options = {}) {
   );
 }
 
-function charts({ step, points }) {
+// From the time chosen on; where that is all there is, from the first point on.
+function spanOf(times, step, since, until) {
+  const [from, to] = [since, until].map((time) => Date.parse(time) / 1000);
+  const length = { minute: 60, ten_minutes: 600, hour: 3600, day: 86400 }[step];
+  return [Math.max(from, (times[0] ?? from) - 30 * length), to];
+}
+
+function charts({ step, points }, since, until) {
   const [, rest] = STEPS[step];
   const times = points.map((point) => Date.parse(point.at + rest) / 1000);
+  const span = spanOf(times, step, since, until);
   const of = (name) => points.map((point) => point[name]);
   const first = of("first_saved"), again = of("repeat_saved"), before = of("tokens_before");
   const sent = before.map((all, i) => all - first[i] - again[i]);
@@ -137,13 +145,14 @@ function charts({ step, points }) {
     { label: "left out again", tint: "again", values: before, told: again },
     { label: "left out first", tint: "first", values: sent.map((t, i) => t + first[i]), told: first },
     { label: "sent", tint: "sent", fill: true, values: sent, told: sent },
-  ], { height: 240, stacked: true });
+  ], { height: 240, stacked: true, span });
   plot("latency-chart", times, [
     { label: "slowest", tint: "warn", values: of("slowest_ms") },
     { label: "mean", tint: "sent", values: of("compress_ms"), fill: true },
-  ]);
+  ], { span });
   const share = points.map((p) => (p.prompt_tokens ? (100 * p.cached_tokens) / p.prompt_tokens : null));
-  plot("cache-chart", times, [{ label: "from cache", tint: "again", values: share, fill: true }], { least: 100 });
+  plot("cache-chart", times, [{ label: "from cache", tint: "again", values: share, fill: true }],
+    { least: 100, span });
 }
 
 function table(target, caption, heads, rows) {
@@ -158,7 +167,7 @@ function table(target, caption, heads, rows) {
 
 function bar(part, most) {
   const made = element("span", { class: "bar" });
-  made.style.width = `${most ? (90 * part) / most : 0}px`;
+  made.style.width = `${most ? (50 * part) / most : 0}px`;
   return made;
 }
 
@@ -262,7 +271,7 @@ const region = (name, inside) =>
 
 function segmentsOf({ segments }) {
   if (!segments) return [element("p", { class: "nothing" }, "This request was not looked into.")];
-  const shown = element("table", {});
+  const shown = element("table", { class: "labelled" });
   table(shown, "Segments", ["message", "component", "kind", "rule", "before", "after", "kept"],
     segments.map(({ message, part, component, kind, rule, before, after }) => [
       part ? `${message}.${part}` : String(message),
@@ -287,12 +296,18 @@ function textOf({ captured }) {
   return [legend(), older, ...captured.leaves.map(leaf)];
 }
 
-function legend() {
+function legend(...more) {
   return element("ul", { class: "legend", "aria-label": "Colours" },
     ...["instruction", "context", "question"].map((name) =>
       element("li", {}, element("span", { class: `stretch ${name}` }, name))),
     element("li", {}, element("del", { class: "stretch context" }, "dropped")),
-    element("li", {}, element("ins", { class: "stretch" }, "inserted")));
+    element("li", {}, element("ins", { class: "stretch" }, "inserted")), ...more);
+}
+
+function scale() {
+  const steps = Array.from({ length: SHADES }, (_, n) =>
+    element("span", { class: `stretch context s${n}` }, (n / (SHADES - 1)).toFixed(2).replace(/0$/, "")));
+  return element("li", { class: "scale" }, "score ", ...steps);
 }
 
 // -- playground ---------------------------------------------------------------------------------
@@ -329,6 +344,10 @@ function bodyOf(text, question) {
   return JSON.stringify({ model: "gpt-4o", messages: [{ role: "user", content: `${text}\n\n${question}` }] });
 }
 
+const money = ({ before_usd: before, after_usd: after, told }) =>
+  before == null ? told : `${precise(before)} as it came, ${precise(after)} as sent`;
+const precise = (value) => `$${value.toFixed(6)}`;
+
 let trying = 0;
 
 async function attempt() {
@@ -345,6 +364,7 @@ async function attempt() {
   const counted = outcome.tokens_before != null;
   $("came").textContent = [
     counted ? `${number.format(outcome.tokens_before)} tokens, of which ${number.format(outcome.tokens_after)} would be sent (rate ${outcome.rate ?? "–"})` : "Not counted",
+    counted ? money(found.cost) : null,
     outcome.reason ? `reason: ${outcome.reason}` : null,
     outcome.detail,
     `${outcome.compress_ms.toFixed(1)} ms`,
@@ -355,10 +375,15 @@ async function attempt() {
 
 const TAGS = { kept: "span", dropped: "del", inserted: "ins" };
 
+const SHADES = 5;
+const shade = (score) => (score == null ? "" : `s${Math.min(SHADES - 1, Math.floor(score * SHADES))}`);
+
 function leaf({ role, message, stretches }) {
-  const text = element("pre", { tabindex: 0 }, ...stretches.map(({ text, fate, component, kind, rule }) =>
-    element(TAGS[fate],
-      { class: `stretch ${component ?? ""}`, title: component ? `${component}, ${kind}: ${rule}` : fate }, text)));
+  const text = element("pre", { tabindex: 0 }, ...stretches.map(({ text, fate, component, kind, rule, score }) => {
+    const told = [component ? `${component}, ${kind}: ${rule}` : fate, score == null ? null : `score ${score.toFixed(2)}`];
+    return element(TAGS[fate],
+      { class: `stretch ${component ?? ""} ${shade(score)}`, title: told.filter(Boolean).join(" · ") }, text);
+  }));
   return element("div", { class: "leaf" }, element("h3", {}, `Message ${message}, ${role}`), text);
 }
 
@@ -393,7 +418,8 @@ window.addEventListener("hashchange", page);
 window.addEventListener("resize", () => soon(() => { if (!$("overview").hidden) return overview(); }));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", page);
 $("chosen").addEventListener("input", () => soon(async () => page()));
-$("legend").append(legend());
+$("legend").append(legend(scale()));
+$("colour").addEventListener("change", () => { $("leaves").dataset.colour = $("legend").dataset.colour = $("colour").value; });
 $("chosen").addEventListener("submit", (event) => event.preventDefault());
 $("by").addEventListener("change", () => guarded(overview));
 $("older").addEventListener("click", () => guarded(older));
