@@ -224,24 +224,29 @@ async def test_a_stream_of_a_text_completion_is_recovered():
     assert entry.recovered is True
 
 
-async def test_a_stream_of_a_response_is_the_upstreams_and_the_ledger_says_so():
-    """It says each text several times: piece by piece, and whole in three kinds of event."""
-    data = {"type": "response.output_text.delta", "delta": SAID}
-    events = f"event: response.output_text.delta\ndata: {json.dumps(data)}\n\n".encode()
-    async with upstream(streams(events)) as far, recovers(far) as home:
-        body = asked("input", stream=True)
-        got = await call(home.port, "POST", "/v1/responses", body, [JSON])
+def response_events(*texts):
+    """A streamed response: a text in pieces, and whole."""
+    kind = "response.output_text"
+    where = {"output_index": 0, "content_index": 0}
+    pieces = [{"type": f"{kind}.delta", **where, "delta": text} for text in texts]
+    said = {"type": f"{kind}.done", **where, "text": "".join(texts)}
+    whole = {"type": "response.completed", "response": json.loads(responded("".join(texts)))}
+    events = [*pieces, said, whole | {"usage": None}]
+    return [b"data: %s\n\n" % json.dumps(event).encode() for event in events]
+
+
+@pytest.mark.parametrize("stream", [{"stream": True}, {}], ids=["asked for", "unasked"])
+async def test_a_stream_of_a_response_is_recovered_in_its_pieces_and_as_a_whole(stream):
+    events = response_events("Wilhelm Rö", "ntgen, 1901.")
+    async with upstream(streams(*events)) as far, recovers(far) as home:
+        got = await call(home.port, "POST", "/v1/responses", asked("input", **stream), [JSON])
         entry = await home.ledger.entry()
-    assert far.last.json()["input"] == "Who? Wilhelm Röntgen in 1901"
-    assert (got.body, got.get("x-laconic-recovered")) == (events, None)
-    assert (entry.recovered, entry.detail) == (False, "recover: not in a stream of responses")
-
-
-async def test_a_response_streamed_unasked_is_the_upstreams():
-    events = b'data: {"type": "response.output_text.delta", "delta": "Wilhelm R"}\n\n'
-    async with upstream(streams(events)) as far, recovers(far) as home:
-        got = await call(home.port, "POST", "/v1/responses", asked("input"), [JSON])
-    assert (got.body, got.get("x-laconic-recovered")) == (events, None)
+    lines = [json.loads(part) for part in payloads(got.body)]
+    assert "".join(line.get("delta", "") for line in lines) == MEANT
+    assert [line["text"] for line in lines if "text" in line] == [MEANT]
+    assert lines[-1]["response"] == json.loads(responded(MEANT))
+    assert got.get("x-laconic-recovered") == "true"
+    assert (entry.recovered, entry.detail) == (True, None)
 
 
 async def test_after_a_verbatim_resend_the_answer_is_the_upstreams():

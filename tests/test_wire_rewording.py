@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.compress.recovery import RecoveryStream, align, recover
 from proxy.types import Span
-from proxy.wire import RewordedStream, Unparsed, reword_body
+from proxy.wire import RewordedChoices, RewordedResponse, Unparsed, reword_body
 from proxy.wire.choices import texts_of_completion, texts_of_response
 
 SOURCE = align([("The Wilhelm Conrad Röntgen prize", (Span(0, 11), Span(18, 32)))])
@@ -171,7 +171,7 @@ NULL_END = END.replace(b'"delta": {}', b'"delta": {"content": null}')
 
 
 def through(*pieces, stream=None):
-    stream = stream or RewordedStream(begin)
+    stream = stream or RewordedChoices(begin)
     return [*(stream.feed(piece) for piece in pieces), stream.close()]
 
 
@@ -196,7 +196,7 @@ def text_event(text, *, index=0, finish=None):
 
 def test_a_stream_of_a_text_completion_is_reworded():
     said = [text_event("It was Wil"), text_event("helm Rö"), text_event("ntgen", finish="stop")]
-    stream = RewordedStream(begin, "text")
+    stream = RewordedChoices(begin, "text")
     assert through(*said, DONE, stream=stream) == [
         text_event("It was"),
         text_event(""),
@@ -209,7 +209,7 @@ def test_a_stream_of_a_text_completion_is_reworded():
 
 def test_what_a_text_completion_holds_at_its_end_comes_in_an_event_of_its_own():
     said = [text_event("Wilhelm Röntgen"), text_event("other", index=1), DONE]
-    assert through(*said, stream=RewordedStream(begin, "text")) == [
+    assert through(*said, stream=RewordedChoices(begin, "text")) == [
         text_event(""),
         text_event("", index=1),
         text_event("Wilhelm Conrad Röntgen") + text_event("other", index=1) + DONE,
@@ -320,7 +320,7 @@ def test_a_choice_that_must_stay_as_it_is_does_behind_what_was_held(alone):
     ids=["twice", "not UTF-8", "cut off"],
 )
 def test_from_an_event_that_is_not_understood_the_stream_passes(odd):
-    stream = RewordedStream(begin)
+    stream = RewordedChoices(begin)
     said = [event("Wilhelm"), odd, event(" Wilhelm Röntgen"), DONE]
     out = b"".join(through(*said, stream=stream))
     assert out == b"".join([event(""), rest("Wilhelm"), *said[1:]])
@@ -328,7 +328,7 @@ def test_from_an_event_that_is_not_understood_the_stream_passes(odd):
 
 
 def test_an_event_too_large_to_hold_lets_the_stream_pass():
-    stream = RewordedStream(begin, max_event_bytes=1000)
+    stream = RewordedChoices(begin, max_event_bytes=1000)
     large = [b"data: " + b"x" * 600, b"x" * 600, b"\n\n"]
     out = through(event("Wilhelm"), *large, event(" Wilhelm Röntgen"), stream=stream)
     assert out == [
@@ -363,7 +363,7 @@ class Breaks(RecoveryStream):
 @pytest.mark.parametrize("word", ["It", "helm", "ntgen", "again", "close"])
 @pytest.mark.parametrize("chunks", [1, 99])
 def test_a_fault_of_ours_loses_nothing_and_says_nothing_twice(word, chunks):
-    stream = RewordedStream(lambda: Breaks(word))
+    stream = RewordedChoices(lambda: Breaks(word))
     said = [event("It was Wil"), event("helm Rö"), event("ntgen "), event("again"), END, DONE]
     pieces = said if chunks == 99 else [b"".join(said)]
     out = b"".join(through(*pieces, stream=stream))
@@ -374,9 +374,156 @@ def test_a_fault_of_ours_loses_nothing_and_says_nothing_twice(word, chunks):
 
 def test_it_tells_whether_anything_changed():
     for said, changed in [(SAID, True), ("It was Wilhelm, Röntgen", False)]:
-        stream = RewordedStream(begin)
+        stream = RewordedChoices(begin)
         through(*map(event, said), DONE, stream=stream)
         assert stream.changed is changed
+
+
+# -- the stream of a response ----------------------------------------------------------------------
+
+
+def of_response(kind, **data):
+    """An event of a streamed response, as OpenAI writes it."""
+    data = {"type": f"response.{kind}", **data}
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return f"event: response.{kind}\ndata: {text}\n\n".encode()
+
+
+def delta(text, item=0, part=0, logprobs=()):
+    where = {"item_id": f"m{item}", "output_index": item, "content_index": part}
+    return of_response("output_text.delta", **where, delta=text, logprobs=[*logprobs])
+
+
+def part_of(text, annotations=()):
+    return {"type": "output_text", "text": text, "annotations": [*annotations], "logprobs": []}
+
+
+def response(*texts, tools=()):
+    """A response whose first item is a thought."""
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": SAID}]}
+    said = [{"type": "message", "content": [part_of(text) for text in texts]}]
+    return {"id": "r", "tools": [*tools], "output": [thought, *said] if texts else []}
+
+
+def whole(text, item=1, part=0, annotations=()):
+    """The events that repeat a text after its pieces, but for the last."""
+    where = {"output_index": item, "content_index": part}
+    told = part_of(text, annotations)
+    message = {"type": "message", "content": [told]}
+    return [
+        of_response("output_text.done", **where, text=text, logprobs=[]),
+        of_response("content_part.done", part=told, **where),
+        of_response("output_item.done", output_index=item, item=message),
+    ]
+
+
+CREATED = of_response("created", response=response(tools=[{"type": "function", "name": "f"}]))
+
+
+def of_a_response(*pieces, stream=None):
+    return through(*pieces, stream=stream or RewordedResponse(begin))
+
+
+def test_a_responses_text_is_reworded_piece_by_piece_and_wherever_it_stands_whole():
+    stream = RewordedResponse(begin)
+    added = of_response("content_part.added", output_index=1, content_index=0, part=part_of(""))
+    thought = of_response("reasoning_text.delta", output_index=0, content_index=0, delta=SAID)
+    said = [delta("It was Wil", 1), delta("helm Rö", 1), delta("ntgen.", 1)]
+    completed = of_response("completed", response=response(SAID))
+    assert of_a_response(
+        CREATED, added, thought, *said, *whole(SAID), completed, stream=stream
+    ) == [
+        CREATED,
+        added,
+        thought,
+        delta("It was", 1),
+        delta("", 1),
+        delta(" Wilhelm Conrad Röntgen.", 1),
+        *whole(MEANT),
+        of_response("completed", response=response(MEANT)),
+        b"",
+    ]
+    assert (stream.changed, stream.failure) == (True, None)
+
+
+@pytest.mark.parametrize("end", [*whole("Wilhelm Röntgen"), DONE])
+def test_what_is_held_at_a_texts_end_comes_in_an_event_of_its_own(end):
+    meant = end.replace(b"Wilhelm R", b"Wilhelm Conrad R")
+    held = delta("Wilhelm Conrad Röntgen", 1)
+    assert of_a_response(delta("Wilhelm Röntgen", 1), end) == [delta("", 1), held + meant, b""]
+
+
+def test_each_part_of_each_item_has_a_text_of_its_own():
+    said = [delta("Wilhelm", 1, 0), delta("Wilhelm", 1, 1), delta(" Röntgen.", 1, 0)]
+    completed = of_response("incomplete", response=response("Wilhelm Röntgen.", "Wilhelm"))
+    meant = of_response("incomplete", response=response("Wilhelm Conrad Röntgen.", "Wilhelm"))
+    assert of_a_response(*said, completed) == [
+        delta("", 1, 0),
+        delta("", 1, 1),
+        delta("Wilhelm Conrad Röntgen.", 1, 0),
+        delta("Wilhelm", 1, 1) + meant,
+        b"",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["web_search", "file_search", "code_interpreter", None])
+def test_a_response_with_tools_whose_finds_are_cited_passes(kind):
+    created = of_response("created", response=response(tools=[{"type": kind}]))
+    said = [created, delta("Wilhelm Röntgen"), *whole("Wilhelm Röntgen", 0)]
+    assert of_a_response(*said) == [*said, b""]
+
+
+def test_a_measured_text_stays_as_it_is():
+    said = [delta("Wilhelm ", 1), delta("Röntgen.", 1, logprobs=[{}]), *whole("Wilhelm Röntgen.")]
+    assert of_a_response(*said) == [delta("", 1), delta("Wilhelm ", 1) + said[1], *said[2:], b""]
+
+
+def test_from_an_annotation_on_a_text_stays_and_its_whole_is_what_was_said():
+    note = of_response(
+        "output_text.annotation.added", output_index=1, content_index=0, annotation={}
+    )
+    said = [delta("Wilhelm Röntgen, Wilhelm", 1), note, delta(" Röntgen.", 1)]
+    text = "Wilhelm Röntgen, Wilhelm Röntgen."
+    meant = "Wilhelm Conrad Röntgen, Wilhelm Röntgen."
+    assert of_a_response(*said, *whole(text, annotations=[{}])) == [
+        delta("Wilhelm Conrad Röntgen,", 1),
+        delta(" Wilhelm", 1) + note,
+        said[2],
+        *whole(meant, annotations=[{}]),
+        b"",
+    ]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        of_response("output_text.done", output_index=1, text=["Wilhelm Röntgen"]),
+        of_response("output_text.done", output_index=7, text="Wilhelm Röntgen"),
+        of_response("output_text.done", output_index=1, text="Another"),
+        of_response("output_text.delta", output_index=1, delta={}),
+        of_response("output_item.done", item=7, part=[], response=[], note="output_text"),
+        of_response("completed", response={"output": {}, "tools": {}}),
+        b'data: {"output_text": 1}\n\n',
+    ],
+)
+def test_what_is_no_text_of_the_response_stays(odd):
+    before = delta("Wilhelm Röntgen ", 1)
+    assert b"".join(of_a_response(before, odd, delta("it is.", 1))).count(odd) == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'data: {"type": "response.output_text.delta", "delta": "a", "delta": "b"}\n\n',
+        b'data: {"output_text": 1, "output_index": -1}\n\n',
+        b'data: {"response": {"output": [], "output": []}}\n\n',
+        b'data: {"output_text": \n\n',
+    ],
+)
+def test_from_an_event_of_a_response_that_is_not_understood_the_stream_passes(odd):
+    said = [delta("Wilhelm", 1), odd, delta(" Wilhelm Röntgen", 1), *whole("Wilhelm")]
+    out = b"".join(of_a_response(*said))
+    assert out == b"".join([delta("", 1), delta("Wilhelm", 1), *said[1:]])
 
 
 # -- laws ------------------------------------------------------------------------------------------
@@ -476,6 +623,33 @@ def plainly(text):
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
+PIECES = st.lists(st.sampled_from(["Wilhelm", " Röntgen", "Wil", "helm", " ", ".", "\n", "😀"]))
+
+
+@examples(150)
+@given(st.lists(st.tuples(PIECES, PIECES), min_size=1, max_size=2), st.data())
+def test_a_responses_pieces_and_its_wholes_say_the_same(items, data):
+    """Two parts of an item speak by turns; each comes in pieces, then whole."""
+    stream, expected = [], []
+    for item, parts in enumerate(items):
+        turns = data.draw(st.permutations([p for p in (0, 1) for _ in parts[p]]))
+        rests = [iter(part) for part in parts]
+        stream += [delta(next(rests[part]), item, part) for part in turns]
+        texts = ["".join(part) for part in parts]
+        stream += [event for p, text in enumerate(texts) for event in whole(text, item, p)[:2]]
+        expected += [reword(text) for text in texts]
+    raw = b"".join(stream)
+    cuts = data.draw(st.lists(st.integers(0, len(raw)), max_size=9))
+    pieces, wholes = {}, []
+    for payload in map(json.loads, payloads(b"".join(of_a_response(*cut(raw, cuts))))):
+        place = payload["output_index"], payload["content_index"]
+        pieces[place] = pieces.get(place, "") + payload.get("delta", "")
+        told = payload.get("text", payload.get("part", {}).get("text"))
+        wholes += [] if told is None else [told]
+    assert [pieces[place] for place in sorted(pieces)] == expected
+    assert wholes == [text for text in expected for _ in range(2)]
+
+
 @examples(150)
 @given(STREAMS, st.lists(st.integers(0, 3000), max_size=9))
 def test_any_stream_in_pieces_of_any_size_is_recovered_as_a_whole(stream, cuts):
@@ -488,7 +662,7 @@ def test_any_stream_in_pieces_of_any_size_is_recovered_as_a_whole(stream, cuts):
 @examples(50)
 @given(STREAMS, st.lists(st.integers(0, 3000), max_size=9))
 def test_with_nothing_to_bring_back_every_text_stays(stream, cuts):
-    rewritten = RewordedStream(lambda: RecoveryStream(align([])))
+    rewritten = RewordedChoices(lambda: RecoveryStream(align([])))
     out = b"".join(through(*cut(stream, cuts), stream=rewritten))
     assert_only_texts_differ(out, stream)
     assert list(map(plainly, contents(out).values())) == list(

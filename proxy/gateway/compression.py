@@ -140,7 +140,7 @@ class Compression:
             reason = reason or parsed.reason
         elif reason is None:
             prepared = await self._compared(parsed, selection, started_s)
-            return await self._with_source(prepared, incoming.endpoint)
+            return await self._with_source(prepared)
         return _untouched(selection, started_s, parsed, reason)
 
     async def _compared(self, request: Request, selection: Selection, started_s: float) -> Prepared:
@@ -234,22 +234,16 @@ class Compression:
             model_ms=drive.model_ms,
         )
 
-    async def _with_source(self, prepared: Prepared, endpoint: Endpoint) -> Prepared:
+    async def _with_source(self, prepared: Prepared) -> Prepared:
         """Add what recovery needs, where the policy asks for it and the request was edited.
 
-        A caller that asked for JSON gets the upstream's: its values are data, not wording.  So
-        does one whose stream says each text twice over: the detail tells.
+        A caller that asked for JSON gets the upstream's: its values are data, not wording.
         """
         request, policy, compressed = prepared.request, prepared.policy, prepared.compressed
         if request is None or policy is None or compressed is None:
             return prepared
         if prepared.edited is None or not policy.recover or request.wants_json:
             return prepared
-        if request.stream and endpoint.streamed is None:
-            detail = f"recover: not in a stream of {endpoint.name}"
-            outcome = prepared.outcome
-            told = "; ".join(filter(None, [outcome.detail, detail]))
-            return replace(prepared, outcome=replace(outcome, detail=told))
         try:
             source = await self.work(len(request.raw), partial(_source, request, compressed))
         except Fault as fault:

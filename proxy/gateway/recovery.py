@@ -102,9 +102,6 @@ class Recovery:
         return None if reworded == plain else reworded
 
     def _of_stream(self, answer: Answer) -> Answer:
-        holder = self.endpoint.streamed
-        if holder is None:
-            return answer
         try:
             # Nothing piles up: each piece is relayed before the next is unpacked.
             decoder = Decoder(value_of(answer.headers, "content-encoding"), limit_bytes=sys.maxsize)
@@ -112,7 +109,7 @@ class Recovery:
             return answer
         self.applied = True
         headers = changed_response(answer.headers, length=None)
-        stream = RewordedStream(lambda: RecoveryStream(self.source), holder)
+        stream = self.endpoint.streamed(lambda: RecoveryStream(self.source))
         chunks = self._events(answer.chunks, decoder, stream)
         return replace(answer, headers=tuple(headers), chunks=chunks)
 

@@ -22,7 +22,13 @@ from proxy.wire.headers import (
     with_credential,
 )
 from proxy.wire.reading import Glimpse
-from proxy.wire.rewording import RewordedStream, Rewording, reword_body
+from proxy.wire.rewording import (
+    RewordedChoices,
+    RewordedResponse,
+    RewordedStream,
+    Rewording,
+    reword_body,
+)
 from proxy.wire.splice import leaves_of, render, splice
 from proxy.wire.sse import SseObserver
 from proxy.wire.usage import Usage, UsageObserver
@@ -35,6 +41,8 @@ __all__ = [
     "Endpoint",
     "Glimpse",
     "LaconicHeaders",
+    "RewordedChoices",
+    "RewordedResponse",
     "RewordedStream",
     "Rewording",
     "SseObserver",

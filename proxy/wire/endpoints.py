@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from proxy.types import Request, Span
@@ -20,6 +21,12 @@ from proxy.wire.completions import glimpse_completion, parse_completion
 from proxy.wire.errors import Unparsed
 from proxy.wire.reading import Glimpse
 from proxy.wire.responses import glimpse_responses, parse_responses
+from proxy.wire.rewording import (
+    RewordedChoices,
+    RewordedResponse,
+    RewordedStream,
+    Rewording,
+)
 from proxy.wire.scan import Cursor, Json
 
 
@@ -27,8 +34,7 @@ from proxy.wire.scan import Cursor, Json
 class Endpoint:
     """An endpoint with text: how a request to it is read, and where its answer has texts.
 
-    ``streamed`` is the key of a stream's choices under which their text comes; None where a
-    stream has no choices.
+    ``streamed`` begins the rewording of a stream's texts.
     """
 
     name: str
@@ -36,14 +42,19 @@ class Endpoint:
     parse: Callable[[bytes], Request]
     glimpse: Callable[[bytes], Glimpse | None]
     answered: Callable[[bytes], Sequence[Span]]
-    streamed: str | None
+    streamed: Callable[[Callable[[], Rewording]], RewordedStream]
 
 
 CHAT: Final = Endpoint(
-    "chat", "/chat/completions", parse_chat, glimpse_chat, texts_of_chat, "delta"
+    "chat", "/chat/completions", parse_chat, glimpse_chat, texts_of_chat, RewordedChoices
 )
 RESPONSES: Final = Endpoint(
-    "responses", "/responses", parse_responses, glimpse_responses, texts_of_response, None
+    "responses",
+    "/responses",
+    parse_responses,
+    glimpse_responses,
+    texts_of_response,
+    RewordedResponse,
 )
 COMPLETIONS: Final = Endpoint(
     "completions",
@@ -51,7 +62,7 @@ COMPLETIONS: Final = Endpoint(
     parse_completion,
     glimpse_completion,
     texts_of_completion,
-    "text",
+    partial(RewordedChoices, holder="text"),
 )
 
 ENDPOINTS: Final = (CHAT, RESPONSES, COMPLETIONS)
