@@ -117,11 +117,11 @@ class Gateway:
         way = self._way(request, exchange, policies, prepared.upstream)
         exchange.prepared = prepared  # only now that it will be sent
         as_it_came = way.headers(headers, body_changed=False)
-        original = Outgoing(request.method, way.url, as_it_came, body)
+        original = way.message(request.method, as_it_came, body)
         if prepared.edited is None:
             return await self._forward(request, exchange, way, original)
         rewritten = way.headers(headers, body_changed=True)
-        edited = Outgoing(request.method, way.url, rewritten, prepared.edited)
+        edited = way.message(request.method, rewritten, prepared.edited)
         return await self._forward_edited(request, exchange, way, edited, original)
 
     def _way(
@@ -142,10 +142,10 @@ class Gateway:
         """Pass what has no text of which we know, as it comes."""
         as_it_came = way.headers(headers, body_changed=False)
         if asks_for_websocket(request.method, headers):
-            upgrade = Outgoing(request.method, way.url, upgrading(headers, as_it_came))
+            upgrade = way.message(request.method, upgrading(headers, as_it_came))
             return await self._tunnel(request, exchange, way, upgrade)
         passing = _passing(request, exchange, as_it_came)
-        message = Outgoing(request.method, way.url, as_it_came, passing)
+        message = way.message(request.method, as_it_came, passing)
         return await self._forward(request, exchange, way, message)
 
     async def _forward(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.upstream import HOP_HEADER, Destination, Headers, Outgoing, Sending
+from proxy.upstream import Destination, Headers, Outgoing, Sending, Streamed
 from proxy.wire import forwarded_request, with_credential
 
 
@@ -20,8 +20,13 @@ class Way:
         """Return the headers to send: the caller's, with the upstream's key where we hold it."""
         forwarded = forwarded_request(came, body_changed=body_changed)
         key = self.destination.key
-        headers = forwarded if key is None else with_credential(forwarded, key)
-        return tuple(headers if self.hops is None else [*headers, (HOP_HEADER, self.hops)])
+        return tuple(forwarded if key is None else with_credential(forwarded, key))
+
+    def message(
+        self, method: str, headers: Headers, body: bytes | Streamed | None = None
+    ) -> Outgoing:
+        """Address a request."""
+        return Outgoing(method, self.url, headers, body, self.hops)
 
     def send(self, message: Outgoing) -> Sending:
         """Send; see `Upstream.send`."""

@@ -1,22 +1,10 @@
 """The door to the upstreams: one request out, one answer back, chunk by chunk."""
 
-from proxy.upstream.client import (
-    HEADER_COUNT,
-    HOP_HEADER,
-    Address,
-    Answer,
-    Headers,
-    Limits,
-    Outgoing,
-    Sending,
-    Streamed,
-    Upstream,
-    fields,
-    is_near,
-    leads_to,
-)
+from proxy.upstream.client import Address, Limits, Upstream, leads_to
+from proxy.upstream.messages import HOP_HEADER, Answer, Headers, Outgoing, Streamed, fields
 from proxy.upstream.pipe import Pipe
 from proxy.upstream.pools import Destination, Upstreams
+from proxy.upstream.sending import HEADER_COUNT, Sending, is_near
 
 __all__ = [
     "HEADER_COUNT",
