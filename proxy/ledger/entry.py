@@ -11,7 +11,6 @@ from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Annotated, Any, Self, get_args, get_type_hints
 
@@ -157,8 +156,8 @@ class LedgerEntry:
 
         Raises TypeError for a name that is no field, and for a field that is missing.
         """
-        found = {**_DEFAULTS, **values}
-        if len(found) != len(_ALL) or _REQUIRED - found.keys():
+        found = {**_BLANK, **values}
+        if len(found) != len(_ALL) or not values.keys() >= _REQUIRED:
             raise TypeError(f"ledger entry: found {sorted(values)}, wanted its fields")
         entry = cls.__new__(cls)
         entry.__dict__.update(found)
@@ -177,9 +176,12 @@ class LedgerEntry:
 
     @cached_property
     def _record(self) -> dict[str, Any]:
-        values = dict(zip(_NAMES, _values_of(self), strict=True))
+        values = vars(self).copy()  # as they were set: in the order of the fields
+        for name in _APART:
+            del values[name]
         for name in _TEXTS:
-            if (text := values[name]) is not None:
+            text = values[name]
+            if text is not None and not (text.isascii() and len(text) <= _LONGEST_TEXT):
                 values[name] = _plain_text(text)
         for name in _FLOATS:
             if (number := values[name]) is not None:
@@ -193,12 +195,14 @@ class LedgerEntry:
 
 
 _ALL = tuple(f.name for f in fields(LedgerEntry))
-_NAMES = tuple(name for name in _ALL if name not in {"segments", "captured"})
-_DEFAULTS: dict[str, Any] = {
-    f.name: f.default for f in fields(LedgerEntry) if f.default is not MISSING
+_APART = ("segments", "captured")  # not in the log
+_NAMES = tuple(name for name in _ALL if name not in _APART)
+_REQUIRED = frozenset(
+    f.name for f in fields(LedgerEntry) if f.default is MISSING and f.default_factory is MISSING
+)
+_BLANK: dict[str, Any] = {
+    f.name: None if f.default is MISSING else f.default for f in fields(LedgerEntry)
 } | {"components": MappingProxyType({})}
-_REQUIRED = frozenset(_ALL) - _DEFAULTS.keys()
-_values_of = attrgetter(*_NAMES)
 
 
 def _of_type(*types: object) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from proxy.ledger.sums import drop_empty, keep_sums
 from proxy.types import Component
 from proxy.writing import Batches
 
+_TOGETHER: Final = 32  # rows that one statement inserts
 _AT_LEAST: Final = 200  # rows to let go of at once, past a bound
 
 MIGRATIONS: Final = (
@@ -240,15 +242,26 @@ def insert(database: sqlite3.Connection, rows: Sequence[dict[str, Any]]) -> None
 
     Raises sqlite3.Error.
     """
-    names = tuple(rows[0])
-    marks = ", ".join("?" * len(names))
-    # Column names come from the dataclass, never from a caller.
-    statement = f"INSERT INTO exchanges ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
+    names, whole = tuple(rows[0]), len(rows) - len(rows) % _TOGETHER
+    parts = [rows[start : start + _TOGETHER] for start in range(0, whole, _TOGETHER)]
     database.execute("BEGIN IMMEDIATE")
     try:
-        database.executemany(statement, [tuple(row.values()) for row in rows])
+        for part in [*parts, *([row] for row in rows[whole:])]:
+            values = [value for row in part for value in row.values()]
+            database.execute(_insertion(names, len(part)), values)
         database.execute("COMMIT")
     except sqlite3.Error:
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
+
+
+@lru_cache(maxsize=8)
+def _insertion(names: tuple[str, ...], rows: int) -> str:
+    """Return the statement that inserts so many rows: SQLite's thread runs it in one go.
+
+    Each row by itself would take the interpreter's lock from the event loop once more.
+    """
+    marks = ", ".join([f"({', '.join('?' * len(names))})"] * rows)
+    # Column names come from the dataclass, never from a caller.
+    return f"INSERT INTO exchanges ({', '.join(names)}) VALUES {marks}"  # noqa: S608
