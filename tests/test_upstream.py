@@ -40,7 +40,7 @@ async def test_headers_keep_order_repeats_and_case():
 async def test_repeats_spelt_differently_are_both_sent():
     async with upstream() as far:
         await exchange(Outgoing("GET", far.url + "/", (("a-b", "1"), ("A-B", "2"))))
-    assert far.last.all("a-b") == ["1", "2"]
+    assert far.last.headers[1:] == [("a-b", "1"), ("A-B", "2")]
 
 
 @pytest.mark.parametrize(

@@ -387,6 +387,8 @@ def _finished(outcome: Outcome, selection: Selection, started_s: float) -> Outco
 
 def _noted(detail: str | None, selection: Selection) -> str | None:
     """Add which of the caller's headers were ignored."""
+    if not selection.notes:
+        return detail
     return "; ".join([*filter(None, [detail]), *selection.notes]) or None
 
 

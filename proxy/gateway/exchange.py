@@ -22,7 +22,7 @@ from proxy.gateway.compression import Prepared
 from proxy.gateway.conversation import name_of
 from proxy.gateway.history import History
 from proxy.gateway.recovery import Recovery
-from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields, spelt
+from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields, rate_of, spelt
 from proxy.ledger.capture import sealed
 from proxy.ledger.segments import packed, told
 from proxy.policy import api_key_of
@@ -267,13 +267,13 @@ def _told(outcome: Outcome) -> list[tuple[str, object]]:
         ("x-laconic-policy", outcome.policy),
         ("x-laconic-reason", outcome.reason),
     ]
-    if outcome.tokens_before is not None:
-        known = outcome_fields(outcome)
+    before, after = outcome.tokens_before, outcome.tokens_after
+    if before is not None and after is not None:
         told += (
-            ("x-laconic-tokens-before", known["tokens_before"]),
-            ("x-laconic-tokens-after", known["tokens_after"]),
-            ("x-laconic-tokens-saved", known["tokens_saved"]),
-            ("x-laconic-rate", known["rate"]),
+            ("x-laconic-tokens-before", before),
+            ("x-laconic-tokens-after", after),
+            ("x-laconic-tokens-saved", before - after),
+            ("x-laconic-rate", rate_of(before, after)),
         )
     return [*told, ("x-laconic-compress-ms", round(outcome.compress_ms, 1))]
 

@@ -270,7 +270,8 @@ async def _whole(request: web.Request, exchange: Exchange, limit_bytes: int) -> 
     if (request.content_length or 0) > limit_bytes:
         raise BodyTooLarge(limit_bytes)
     chunks: list[bytes] = []
-    while chunk := await request.content.readany():
+    while not request.content.at_eof():
+        chunk = await request.content.readany()
         chunks.append(chunk)
         exchange.take(chunk)
         if exchange.bytes_in > limit_bytes:

@@ -11,9 +11,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from proxy.errors import LoopDetected
@@ -33,22 +30,38 @@ class LoopGuard:
     def __init__(self) -> None:
         """Take a name that no other process has."""
         self._name = f"{random.getrandbits(64):016x}"
-        self._in_flight: Counter[Look] = Counter()
+        self._in_flight: dict[Look, int] = {}
 
-    @contextmanager
-    def passing(self, look: Look, hops: str) -> Iterator[str | None]:
+    def passing(self, look: Look, hops: str) -> Passing:
         """Count a request for as long as it lasts; give the hops to send along, if any.
 
-        Raises LoopDetected where ``hops``, which came with it, say that it was here before.
+        Entering raises LoopDetected where ``hops``, which came with it, say that it was here
+        before.
         """
-        before = hops.split(", ") if _HOPS.fullmatch(hops) else []
+        return Passing(self._in_flight, self._name, look, hops)
+
+
+class Passing:
+    """A request while it passes: a context that gives the hops to send along."""
+
+    __slots__ = ("_hops", "_in_flight", "_look", "_name")
+
+    def __init__(self, in_flight: dict[Look, int], name: str, look: Look, hops: str) -> None:
+        """Use :meth:`LoopGuard.passing`."""
+        self._in_flight, self._name, self._look, self._hops = in_flight, name, look, hops
+
+    def __enter__(self) -> str | None:
+        """Count it."""
+        before = self._hops.split(", ") if self._hops and _HOPS.fullmatch(self._hops) else []
         if self._name in before:
             raise LoopDetected("request: found again what was forwarded, wanted an upstream's end")
-        self._in_flight[look] += 1
-        suspicious = bool(before) or self._in_flight[look] > SUSPICIOUS
-        try:
-            yield ", ".join([*before, self._name]) if suspicious else None
-        finally:
-            self._in_flight[look] -= 1
-            if not self._in_flight[look]:
-                del self._in_flight[look]
+        count = self._in_flight[self._look] = self._in_flight.get(self._look, 0) + 1
+        return ", ".join([*before, self._name]) if before or count > SUSPICIOUS else None
+
+    def __exit__(self, *_: object) -> None:
+        """Count it no longer."""
+        count = self._in_flight[self._look] - 1
+        if count:
+            self._in_flight[self._look] = count
+        else:
+            del self._in_flight[self._look]

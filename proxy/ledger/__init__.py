@@ -5,7 +5,7 @@ the route (law 11).
 """
 
 from proxy.ledger.economics import Money, Price, Prices, Sold
-from proxy.ledger.entry import Ended, LedgerEntry, hash_api_key, outcome_fields, spelt
+from proxy.ledger.entry import Ended, LedgerEntry, hash_api_key, outcome_fields, rate_of, spelt
 from proxy.ledger.files import Bounds
 from proxy.ledger.query import Between, Filter, Group, Ledger, Reckoning, Row
 from proxy.ledger.sinks import Clerk, LogSink, Sink
@@ -31,5 +31,6 @@ __all__ = [
     "SqliteSink",
     "hash_api_key",
     "outcome_fields",
+    "rate_of",
     "spelt",
 ]

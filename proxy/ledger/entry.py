@@ -246,7 +246,7 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
         "tokens_before": before,
         "tokens_after": after,
         "tokens_saved": before - after if counted else None,  # type: ignore[operator]
-        "rate": round(after / before, 4) if counted and before else None,  # type: ignore[operator]
+        "rate": rate_of(before, after) if counted else None,  # type: ignore[arg-type]
         "encoding": outcome.encoding,
         "estimated": outcome.estimated,
         "components": outcome.components,
@@ -258,6 +258,11 @@ def outcome_fields(outcome: Outcome) -> dict[str, Any]:
         "scored_tokens": outcome.scored_tokens,
         "compress_ms": outcome.compress_ms,
     }
+
+
+def rate_of(before: int, after: int) -> float | None:
+    """Return tokens after / before as it is told; None where there were none."""
+    return round(after / before, _DIGITS) if before else None
 
 
 def stats(request_id: str, outcome: Outcome) -> dict[str, Any]:

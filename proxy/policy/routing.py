@@ -80,11 +80,15 @@ class Selection:
 CREDENTIALS = frozenset({"authorization", "api-key", "x-api-key"})
 """The headers in which SDKs send a key."""
 
+_LENGTHS = frozenset(map(len, CREDENTIALS))  # tell most other headers apart, sooner
+
 
 def api_key_of(headers: Mapping[str, str]) -> str | None:
     """Return the caller's key: the Bearer token, else ``api-key``, else ``x-api-key``."""
     found = {
-        lower: value for name, value in headers.items() if (lower := name.lower()) in CREDENTIALS
+        lower: value
+        for name, value in headers.items()
+        if len(name) in _LENGTHS and (lower := name.lower()) in CREDENTIALS
     }
     scheme, _, token = found.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():

@@ -18,7 +18,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -30,6 +30,8 @@ from proxy.errors import CompressionError
 
 LONGEST_SPACE: Final = 20_000
 LONGEST_WORD: Final = 50_000
+
+_SHORT: Final = 256  # characters: what is remembered of such texts is at most a few MiB
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 # The lookbehinds let a run be tried from its first character only, so that search is linear.
@@ -49,7 +51,12 @@ class Encoding:
 
         Raises CompressionError where the tokenizer gives up.
         """
-        return sum(len(self._encode(piece)) for piece in pieces(_encodable(text)))
+        if len(text) <= _SHORT:
+            return _count_of_short(self, text)
+        return self._count(text)
+
+    def _count(self, text: str) -> int:
+        return sum([len(self._encode(piece)) for piece in pieces(_encodable(text))])
 
     def count_by(self, text: str, boundaries: Sequence[int]) -> list[int]:
         """Count the tokens whose first character lies in each stretch ``[b[i], b[i + 1])``.
@@ -76,6 +83,12 @@ class Encoding:
             if type(error).__name__ != "PanicException":  # the extension's own BaseException
                 raise
             raise CompressionError(f"{self.name}: the tokenizer panicked") from error
+
+
+@lru_cache(maxsize=4096)
+def _count_of_short(encoding: Encoding, text: str) -> int:
+    """Count a short text's tokens, once: instructions come with every request."""
+    return encoding._count(text)  # noqa: SLF001 - our own
 
 
 def pieces(text: str) -> Iterator[str]:

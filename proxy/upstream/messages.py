@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 HOP_HEADER: Final = "x-laconic-hop"
@@ -61,11 +62,13 @@ class Answer:
 def fields(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Decode header fields as :func:`head_of` encodes them again; their names keep their case."""
     return tuple(
-        [
-            (name.decode("ascii", "replace"), value.decode("utf-8", "surrogateescape"))
-            for name, value in raw
-        ]
+        [(_decoded_name(name), value.decode("utf-8", "surrogateescape")) for name, value in raw]
     )
+
+
+@lru_cache(maxsize=1024)
+def _decoded_name(name: bytes) -> str:
+    return name.decode("ascii", "replace")
 
 
 def head_of(message: Outgoing, target: str, *first: tuple[str, str]) -> bytes:

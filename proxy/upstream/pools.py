@@ -26,13 +26,9 @@ class Destination:
     """Where a request goes; ``key`` replaces the caller's credential, where there is one."""
 
     base: str
+    host: str | None  # of the base, without a port
     key: str | None = field(repr=False)
     pool: Upstream
-
-    @property
-    def host(self) -> str | None:
-        """The host of its address, without a port."""
-        return urlsplit(self.base).hostname
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +63,7 @@ class Upstreams:
         self._pools: list[Upstream] = []
         self._own: tuple[Address, ...] = ()
         self._read("upstream", general)
+        self._first = self._opened[general]  # found without comparing specs
 
     async def __aenter__(self) -> Self:
         """Give the upstreams themselves."""
@@ -89,6 +86,7 @@ class Upstreams:
                 self._read(where, spec)
             except PolicyError as error:
                 problems.append(str(error))
+        self._first = self._opened[self._general]
         if problems:
             raise PolicyError("\n".join(problems))
 
@@ -103,13 +101,14 @@ class Upstreams:
 
     def of(self, spec: UpstreamSpec | None) -> Destination:
         """Return where requests for ``spec`` go; the general upstream's, where there is none."""
-        spec = spec or self._general
-        opened = self._opened[spec]
+        opened = self._first if spec is None else self._opened[spec]
         if opened.destination is None:
+            spec = spec or self._general
             pool = Upstream(_limits(spec, self._limits), tls=opened.tls, proxy=spec.proxy)
             pool.refuse(self._own)
             self._pools.append(pool)
-            opened.destination = Destination(spec.url, opened.material.key, pool)
+            host = urlsplit(spec.url).hostname
+            opened.destination = Destination(spec.url, host, opened.material.key, pool)
         return opened.destination
 
     def refuse(self, own: Iterable[Address]) -> None:

@@ -193,8 +193,9 @@ class Sending:
     async def _chunks(self) -> AsyncIterator[bytes]:
         body = self._body
         with _Translated(self._origin), _WatchedForLoss(body, self._connection):
-            while chunk := await body.readany():
-                yield chunk
+            while not body.at_eof():
+                if chunk := await body.readany():
+                    yield chunk
 
     def _at_end(self) -> None:
         """Let go of the connection: it is kept, unless our request has not been taken whole."""

@@ -75,9 +75,11 @@ def endpoint_of(method: str, path: str) -> Endpoint | None:
     >>> endpoint_of("POST", "/openai/deployments/d/chat/completions").name
     'chat'
     """
-    if method != "POST":
-        return None
-    return next((endpoint for endpoint in ENDPOINTS if path.endswith(endpoint.path)), None)
+    if method == "POST":
+        for endpoint in ENDPOINTS:
+            if path.endswith(endpoint.path):
+                return endpoint
+    return None
 
 
 def endpoint_for(body: bytes) -> Endpoint:

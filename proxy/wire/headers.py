@@ -40,7 +40,9 @@ _OF_THE_OLD_BYTES = frozenset(
         "repr-digest",
     }
 )
-_OF_THE_OLD_ANSWER = _OF_THE_OLD_BYTES | {"accept-ranges", "etag"}
+_NOT_FOR_THE_UPSTREAM = _PER_CONNECTION | _ANSWERED_HERE
+_NOT_WITH_NEW_BYTES = _NOT_FOR_THE_UPSTREAM | _OF_THE_OLD_BYTES
+_NOT_WITH_A_NEW_ANSWER = _PER_CONNECTION | _OF_THE_OLD_BYTES | {"accept-ranges", "etag"}
 
 
 def end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -50,24 +52,23 @@ def end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     with a Content-Length, the length goes too: the coding overrides it (RFC 9112, 6.3), and passing
     it on is how requests are smuggled.
     """
-    return _without(headers, frozenset(), "proxy-auth")
+    return _without(headers, _PER_CONNECTION, "proxy-auth")
 
 
 def _without(
     headers: Iterable[tuple[str, str]], names: AbstractSet[str], *prefixes: str
 ) -> list[tuple[str, str]]:
-    """Drop what concerns one connection only, and these."""
-    pairs = [(name.lower(), name, value) for name, value in headers]
-    dropped = _PER_CONNECTION | names
-    for lower, _, value in pairs:
-        if lower == "connection":
-            dropped |= {option.strip().lower() for option in value.split(",")}
-        elif lower == "transfer-encoding":
-            dropped |= {"content-length"}
+    """Drop these, and what they name as concerning one connection only."""
+    pairs = tuple(headers)
+    lowers = [name.lower() for name, _ in pairs]
+    if "connection" in lowers:
+        names = names | tokens_of(pairs, "connection")
+    if "transfer-encoding" in lowers:
+        names = names | {"content-length"}
     return [
-        (name, value)
-        for lower, name, value in pairs
-        if lower not in dropped and not lower.startswith(prefixes)
+        pair
+        for lower, pair in zip(lowers, pairs, strict=True)
+        if lower not in names and not lower.startswith(prefixes)
     ]
 
 
@@ -81,7 +82,7 @@ def forwarded_request(
     which goes out unencoded, length, encoding and digests are dropped, and the sender states the
     new length.
     """
-    dropped = _ANSWERED_HERE | (_OF_THE_OLD_BYTES if body_changed else frozenset())
+    dropped = _NOT_WITH_NEW_BYTES if body_changed else _NOT_FOR_THE_UPSTREAM
     return _without(headers, dropped, "proxy-auth", OWN_PREFIX)
 
 
@@ -120,7 +121,8 @@ def forwarded_response(
     replaces the upstream's header of that name (another Laconic further on), lest it come twice.
     """
     ours = list(own)
-    return _without(headers, {name.lower() for name, _ in ours}, "proxy-auth") + ours
+    replaced = {name.lower() for name, _ in ours}
+    return _without(headers, _PER_CONNECTION | replaced, "proxy-auth") + ours
 
 
 def changed_response(
@@ -131,7 +133,7 @@ def changed_response(
     It goes out unencoded, so length, encoding, digests and validators of the old bytes are dropped;
     the new ``length`` is stated, where it is known.
     """
-    kept = _without(headers, _OF_THE_OLD_ANSWER, "proxy-auth")
+    kept = _without(headers, _NOT_WITH_A_NEW_ANSWER, "proxy-auth")
     return kept if length is None else [*kept, ("Content-Length", str(length))]
 
 
@@ -141,7 +143,7 @@ def value_of(headers: Iterable[tuple[str, str]], name: str) -> str:
     >>> value_of([("Content-Encoding", "gzip"), ("content-encoding", "br")], "content-encoding")
     'gzip, br'
     """
-    return ", ".join(value for found, value in headers if found.lower() == name)
+    return ", ".join([value for found, value in headers if found.lower() == name])
 
 
 def tokens_of(headers: Iterable[tuple[str, str]], name: str) -> set[str]:
@@ -164,6 +166,8 @@ class LaconicHeaders:
     def read(cls, headers: Iterable[tuple[str, str]]) -> Self:
         """Read ``x-laconic-policy``, ``-rate`` and ``-bypass``; raise :class:`CallerError`, 400."""
         given = _given(headers)
+        if not given:
+            return cls()
         policy = given.get("policy")
         if policy == "":
             raise _wrong("policy", policy, "a policy's name")
@@ -174,7 +178,7 @@ def _given(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return our headers by what follows the prefix; the same one twice must say the same."""
     given: dict[str, str] = {}
     for name, value in headers:
-        if name.lower().startswith(OWN_PREFIX):
+        if name[:1] in "xX" and name.lower().startswith(OWN_PREFIX):
             key = name.lower().removeprefix(OWN_PREFIX)
             if given.setdefault(key, value.strip()) != value.strip():
                 raise CallerError(f"{OWN_PREFIX}{key}: found two values, wanted one")
