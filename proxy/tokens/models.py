@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import distribution
 from pathlib import Path
 from types import FunctionType
@@ -33,6 +33,7 @@ _PROVIDERS: Final = frozenset(
 )
 
 
+@lru_cache(maxsize=128)
 def encoding_for(model: str | None) -> Encoding:
     """Return the encoding of ``model``; ``o200k_base``, marked an estimate, where it is unknown.
 
