@@ -1,5 +1,6 @@
 """Tagging: who says what in a request, and that nothing later changes it."""
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from proxy.policy.schema import Tagging
 from proxy.tagging import turns
 from proxy.tagging.decide import RULES
 from proxy.types import Address, Component, Kind, Leaf, Message, Request, Span, ToolCall
+from proxy.wire import parse_chat
 
 TOWER = (
     "The tower was begun in 1173 and took nearly two hundred years to complete. Its lean was "
@@ -515,6 +517,29 @@ def test_tool_results_inherit_the_question_and_hint_at_their_calls():
     assert [(s.component, s.kind, s.rule) for s in turn.segments] == [
         (Component.CONTEXT, Kind.JSON, "tool-result"),
         (Component.CONTEXT, Kind.PROSE, "tool-result"),
+    ]
+
+
+def test_the_result_of_a_function_hints_at_the_last_call_of_that_name():
+    def called(name, arguments):
+        call = {"name": name, "arguments": arguments}
+        return {"role": "assistant", "content": None, "function_call": call}
+
+    body = {
+        "messages": [
+            {"role": "user", "content": QUESTION},
+            called("search", '{"q": "salt"}'),
+            {"role": "function", "name": "search", "content": "barges"},
+            called("search", '{"q": "railway"}'),
+            {"role": "function", "name": "search", "content": "1862"},
+            {"role": "function", "name": "other", "content": "nothing"},
+        ]
+    }
+    made = turns(parse_chat(json.dumps(body).encode()), Tagging())
+    assert [turn.hints for turn in made] == [
+        (),
+        ('search {"q": "salt"}',),
+        ('search {"q": "railway"}',),
     ]
 
 

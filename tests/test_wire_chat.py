@@ -261,6 +261,29 @@ def test_tool_calls_of_another_shape_are_left_out(call):
     assert parse_chat(body).messages == (Message(0, "assistant"),)
 
 
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ('{"arguments":"{}","name":"f"}', (ToolCall("function f", "f", "{}"),)),
+        ('{"name":"f"}', ()),
+        ('{"name":7,"arguments":"{}"}', ()),
+        ("null", ()),
+        ('"auto"', ()),
+    ],
+)
+def test_a_call_of_the_older_kind_is_known_by_its_name(call, expected):
+    body = b'{"messages":[{"role":"assistant","content":null,"function_call":%s}]}' % call.encode()
+    assert parse_chat(body).messages == (Message(0, "assistant", tool_calls=expected),)
+
+
+@pytest.mark.parametrize(
+    ("name", "answered"), [('"f"', "function f"), ("null", None), ('""', None)]
+)
+def test_the_result_of_a_function_answers_the_call_of_that_name(name, answered):
+    body = b'{"messages":[{"role":"function","name":%s,"content":null}]}' % name.encode()
+    assert parse_chat(body).messages[0].tool_call_id == answered
+
+
 def test_tool_calls_may_be_null():
     body = b'{"messages":[{"tool_calls":null,"role":"assistant"}]}'
     assert parse_chat(body).messages == (Message(0, "assistant"),)

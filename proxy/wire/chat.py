@@ -79,7 +79,9 @@ class _ChatReader(Reader):
             elif key == "tool_call_id":
                 tool_call_id = self.nullable_string(f"{where}.tool_call_id")
             elif key == "tool_calls":
-                tool_calls = self._tool_calls(f"{where}.tool_calls")
+                tool_calls += self._tool_calls(f"{where}.tool_calls")
+            elif key == "function_call":
+                tool_calls += self._function_call()
             elif key in BREAKPOINTS:
                 marked = marked or self.given()
         if role is None:
@@ -89,7 +91,7 @@ class _ChatReader(Reader):
             role=role,
             leaves=content.leaves,
             name=name,
-            tool_call_id=tool_call_id,
+            tool_call_id=_by_name(name) if role == "function" and name else tool_call_id,
             tool_calls=tool_calls,
             breakpoint=marked or content.breakpoint,
         )
@@ -116,10 +118,26 @@ class _ChatReader(Reader):
         self.cursor.expect(Json.OBJECT, where)
         found: dict[str, str] = {}
         for key in self.cursor.members():
-            if key == "function" and self.cursor.peek() is Json.OBJECT:
-                for inner in self.cursor.members():
-                    if inner in {"name", "arguments"} and self.cursor.peek() is Json.STRING:
-                        found[inner] = self.text()
+            if key == "function":
+                found |= self._function()
             elif key == "id" and self.cursor.peek() is Json.STRING:
                 found["id"] = self.text()
         return ToolCall(**found) if len(found) == 3 else None
+
+    def _function_call(self) -> tuple[ToolCall, ...]:
+        """Read a call of the older kind: the result that answers it names the function."""
+        found = self._function()
+        return (ToolCall(_by_name(found["name"]), **found),) if len(found) == 2 else ()
+
+    def _function(self) -> dict[str, str]:
+        """Read a function's name and arguments, as far as they are strings."""
+        found: dict[str, str] = {}
+        for key in self.cursor.members() if self.cursor.peek() is Json.OBJECT else ():
+            if key in {"name", "arguments"} and self.cursor.peek() is Json.STRING:
+                found[key] = self.text()
+        return found
+
+
+def _by_name(function: str) -> str:
+    """Return what stands for the id that a call of the older kind has not."""
+    return f"function {function}"
