@@ -16,7 +16,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -48,8 +48,9 @@ from proxy.gateway import (
 )
 from proxy.gateway.breaker import PAUSE_S
 from proxy.gateway.compression import Incoming, Prepared
+from proxy.gateway.history import History
 from proxy.ledger import Bounds, Clerk, LogSink, Sink, SqliteSink
-from proxy.memo import DiskMemo, DiskShelf, SharedTurns, TurnMemo, Usage, VectorMemo
+from proxy.memo import DiskMemo, DiskShelf, Sent, SharedTurns, TurnMemo, Usage, VectorMemo
 from proxy.policy import (
     PolicySet,
     PolicyStore,
@@ -73,6 +74,7 @@ DRAIN_S: Final = 30.0  # a stream that is longer than this is cut off by a stop
 _POLL_S = 1.0  # between looks at the policy files
 _BACKLOG = 1024
 _MARKS: Final = "turns.sqlite3"  # which turns pass verbatim for good, whichever worker is asked
+_SENT: Final = "sent.sqlite3"  # the digests of what was sent before, by whichever worker
 _MARKS_BYTES: Final = 64 * 2**20
 _LONGEST_MESSAGE = 200
 _OWN_PATH = "/laconic"  # what is below it is ours and never the upstream's
@@ -87,6 +89,14 @@ class Worker:
     lifeline: int  # a pipe: at its end this process shall end; bytes mean a reload
 
 
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a process keeps of its exchanges beside the sinks; workers keep it together."""
+
+    metrics: Metrics = field(default_factory=Metrics)
+    history: History = field(default_factory=History)
+
+
 # -- the application -------------------------------------------------------------------------------
 
 
@@ -97,14 +107,15 @@ def build_app(
     method: Method,
     engine: Engine,
     sinks: Sequence[Sink] = (),
-    metrics: Metrics | None = None,
+    books: Books | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> web.Application:
     """Build the application; the caller keeps, and closes, what it passes in.
 
     Raises PolicyError where an upstream's key or certificates cannot be read.
     """
-    metrics = metrics or Metrics()
+    books = books or Books()
+    metrics = books.metrics
     upstreams = open_upstreams(settings, policies, environ)
 
     async def doors(app: web.Application) -> AsyncIterator[None]:
@@ -124,6 +135,7 @@ def build_app(
                 compression=compression,
                 clerk=clerk,
                 limit_bytes=settings.max_body_bytes,
+                history=books.history,
             )
             yield
             await asyncio.to_thread(clerk.close)
@@ -318,7 +330,15 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
         turns_behind(marks), lambda: engine.revision, tagged=TurnMemo(), cuts=TurnMemo()
     )
     metrics = build_metrics(partial(memo_usage, memo, disk), worker)
-    app = build_app(settings, policies, method=method, engine=engine, sinks=sinks, metrics=metrics)
+    sent = open_sent(worker)
+    app = build_app(
+        settings,
+        policies,
+        method=method,
+        engine=engine,
+        sinks=sinks,
+        books=Books(metrics, History(shared=sent)),
+    )
     runner = build_runner(app, settings)
     admin = build_runner(app[ADMIN], settings) if ADMIN in app else None
     log = structlog.get_logger("laconic")
@@ -336,7 +356,8 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
         await runner.cleanup()
         if admin is not None:
             await admin.cleanup()
-        await asyncio.to_thread(_close_all, engine, *sinks, *filter(None, (disk, marks)))
+        files = [each for each in (disk, marks, sent) if each is not None]
+        await asyncio.to_thread(_close_all, engine, *sinks, *files)
 
 
 def run(settings: Settings, worker: Worker | None = None) -> None:
@@ -486,6 +507,22 @@ def _disk_memo(path: Path, limit_bytes: int) -> DiskMemo | None:
         return None
 
 
+def open_sent(worker: Worker | None) -> Sent | None:
+    """Open what workers know together of what was sent before; without it each knows its own."""
+    if worker is None:
+        return None
+    log = structlog.get_logger("laconic")
+
+    def warn(text: str) -> None:
+        log.warning("history", detail=text)
+
+    try:
+        return Sent(worker.shared / _SENT, warn=warn)
+    except PolicyError as error:
+        log.warning("history-unusable", error=str(error))
+        return None
+
+
 def turns_behind(marks: DiskMemo | None) -> Memory:
     """Make the memory of turns, which workers share as far as they have to."""
     memory: TurnMemo[TurnResult] = TurnMemo()
@@ -527,7 +564,7 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _close_all(*opened: ModelEngine | Sink | DiskMemo) -> None:
+def _close_all(*opened: ModelEngine | Sink | DiskMemo | Sent) -> None:
     for one in opened:
         one.close()
 

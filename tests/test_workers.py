@@ -364,3 +364,52 @@ async def test_a_worker_that_finds_its_configuration_wrong_ends_the_supervisor(t
     with structlog.testing.capture_logs() as lines, pytest.raises(PolicyError, match="nowhere"):
         await Supervisor(settings, tmp_path).run()
     assert [line["event"] for line in lines] == ["supervising", *["worker-started"] * 2]
+
+
+async def test_what_is_left_out_first_counts_once_whichever_worker_is_asked(tmp_path):
+    """Second tries, and turns that reach now one process and now the other."""
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "mine.yaml").write_text(
+        "deadline_s: 600\ncomponents: {context: {rate: 0.5}}\n"
+    )
+    url_of = f"http://{HOST}:{{}}{CHAT}".format
+    messages = list(BODY["messages"])
+
+    async def asked(started):
+        """Ask on a connection of its own, which the system gives to either worker."""
+        async with httpx.AsyncClient(trust_env=False, timeout=LONG_S) as client:
+            headers = {"x-laconic-policy": "mine"}
+            body = {"model": "gpt-4o", "messages": messages}
+            got = await client.post(url_of(started.port), json=body, headers=headers)
+        assert got.status_code == 200
+
+    async with (
+        upstream(Gate()) as far,
+        supervised(tmp_path, far.url, policies=tmp_path / "policies") as started,
+    ):
+        await started.logged("ready", 2)
+        for number in range(3):
+            for _ in range(8):
+                await asked(started)
+            lines = await started.logged("exchange", 8 * (number + 1))
+            messages.append({"role": "assistant", "content": "So it is."})
+            again = f"{prompt_of(PASSAGES[number : number + 9], QUESTION)} ({number})"
+            messages.append({"role": "user", "content": again})
+        started.process.terminate()
+        assert await started.gone() == 0
+
+    turns = [lines[8 * n : 8 * n + 8] for n in range(3)]
+    for tries in turns:
+        assert {line["worker"] for line in tries} == {1, 2}
+        saved = {line["tokens_saved"] for line in tries}
+        assert len(saved) == 1  # the same form, whichever worker it is from
+        first = [line["first_saved"] for line in tries if line["first_saved"]]
+        assert len(first) == 1
+        assert {line["first_saved"] + line["repeat_saved"] for line in tries} == saved
+        assert {line["busted_tokens"] for line in tries} == {0}
+        unchanged = sorted(line["unchanged_tokens"] for line in tries)
+        assert unchanged[1:] == [tries[0]["tokens_after"]] * 7
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite3")) as database:
+        total = database.execute("SELECT sum(first_saved) FROM exchanges").fetchone()
+    assert total == (sum(line["first_saved"] for tries in turns for line in tries),)
+    assert total[0] == turns[2][0]["tokens_saved"]  # each token of the last form's, once

@@ -58,8 +58,12 @@ class Gateway:
         compression: Compression,
         clerk: Clerk,
         limit_bytes: int,
+        history: History,
     ) -> None:
-        """Forward to ``upstreams``; a request with text above ``limit_bytes`` is refused."""
+        """Forward to ``upstreams``; a request with text above ``limit_bytes`` is refused.
+
+        ``history`` knows what was sent before, by others than this process too.
+        """
         self._access = access
         self._upstreams = upstreams
         self._policies = policies
@@ -68,7 +72,7 @@ class Gateway:
         self._limit_bytes = limit_bytes
         self._tunnels = Tunnels()
         self._loops = LoopGuard()
-        self._history = History()
+        self._history = history
         self._log = structlog.get_logger("laconic")
 
     def stop(self) -> None:
