@@ -23,7 +23,7 @@ PURE := $(wildcard tests/test_wire_*.py tests/test_policy_*.py tests/test_compre
 # Seconds for each target of `make fuzz`.
 FUZZ_S ?= 60
 
-.PHONY: demo serve test test-clients check format fuzz coverage bench bench-peers clean
+.PHONY: demo serve test test-clients check format fuzz coverage mutate bench bench-peers clean
 
 define install_torch
 	$(1)/bin/pip install --quiet --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)+cpu \
@@ -90,6 +90,14 @@ coverage: $(VENV)/.installed ## every branch of the pure floors (0-2) is taken b
 	$(BIN)/coverage run -m pytest -q -p no:cacheprovider --hypothesis-seed=0 $(PURE)
 	$(BIN)/coverage report
 
+mutate: .mutate/.installed ## changes to what splices and to what holds spans: a test notices each, or this fails
+	rm -rf mutants
+	PYTHONPATH=.mutate $(BIN)/python tests/mutate/run.py --max-children $(WORKERS)
+
+.mutate/.installed: tests/mutate/requirements.txt constraints.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --target .mutate --upgrade --requirement tests/mutate/requirements.txt
+	touch $@
+
 fuzz: .fuzz/.installed ## the wire format under inputs that coverage guides; what fails is kept as a test
 	for target in scanner splices events usage encodings headers; do \
 		PYTHONPATH=. .fuzz/bin/python tests/fuzz/run.py $$target --seconds $(FUZZ_S) || exit 1; \
@@ -101,4 +109,4 @@ fuzz: .fuzz/.installed ## the wire format under inputs that coverage guides; wha
 	touch $@
 
 clean:
-	rm -rf .fuzz $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .fuzz .mutate mutants $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,9 +1,18 @@
+from itertools import accumulate
+
 import pytest
 from driving import ENCODING, examples, is_subsequence, passages, policy, turn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.compress.layout import read_material, render, token_counts, totals
+from proxy.compress.layout import (
+    read_material,
+    render,
+    render_spans,
+    strongest,
+    token_counts,
+    totals,
+)
 from proxy.types import (
     Address,
     Component,
@@ -160,6 +169,33 @@ def test_only_the_labelled_stretch_of_a_leaf_is_selected_from():
     assert counts[Component.INSTRUCTION] == Count(4, 4)
     assert counts[Component.QUESTION].saved == 0
     assert counts[Component.CONTEXT].saved > 0
+
+
+def test_leaves_with_nothing_selected_from_stay_and_segments_are_counted_by_number():
+    texts = ["Say it at length.", "One came by. Two went off."]
+    leaves = [Leaf(Address(0, part), text, Span(0, 0)) for part, text in enumerate(texts)]
+    cuts = [(0, 0, 17), (1, 0, 12), (1, 12, 26)]
+    segments = tuple(
+        Segment(Address(0, leaf), Span(a, b), texts[leaf][a:b], Component.CONTEXT, Kind.PROSE, "t")
+        for leaf, a, b in cuts
+    )
+    given_turn = Turn(0, (Message(0, "user", tuple(leaves)),), segments, None)
+    material = read_material(given_turn, policy(), ENCODING)
+    out = render_spans(material, {1: [Span(0, 7)], 2: []}, ENCODING)
+    saved = sum(material.before.values()) - sum(out.after.values())
+    assert out.edits == (LeafEdit(Address(0, 1), (Span(0, 7),)),)
+    assert out.sizes == {1: ENCODING.count("One cam"), 2: 0}
+    assert saved == ENCODING.count(texts[1]) - ENCODING.count("One cam")
+
+
+@pytest.mark.parametrize(
+    ("gaps", "found"), [(["  ", "\n", "    "], 1), (["X", "\n ", " \n "], 2), (["   ", " "], 0)]
+)
+def test_of_several_gaps_the_one_with_most_line_breaks_is_kept_then_the_longest(gaps, found):
+    text = "|".join(gaps)
+    ends = [*accumulate(len(gap) + 1 for gap in gaps)]
+    spans = [Span(end - 1 - len(gap), end - 1) for end, gap in zip(ends, gaps, strict=True)]
+    assert strongest(spans, text) == spans[found]
 
 
 def test_the_closing_answer_is_no_leaf_of_its_turn():

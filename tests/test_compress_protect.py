@@ -33,6 +33,7 @@ def protected(text):
         ("er sagte «Nein. Nie.» dann", ["«Nein. Nie.»"]),
         ("他说「不。」走", ["「不。」"]),
         ("“It rained. Twice.”", ["“It rained. Twice.”"]),
+        ("see https://a.b/X, or X", ["https://a.b/X"]),
         ("nothing here", []),
     ],
 )

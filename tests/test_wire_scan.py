@@ -1,5 +1,6 @@
 import json
 import os
+import re
 
 import pytest
 from hypothesis import example, given, settings
@@ -224,6 +225,79 @@ def test_large_strings_are_stepped_over():
 def test_a_body_made_to_cost_is_given_up():
     with pytest.raises(Unparsed, match="gave up"):
         Cursor(b"[" * (scan.MAX_STEPS + 1)).skip()
+
+
+def test_the_last_step_of_the_bound_is_still_taken():
+    items = (scan.MAX_STEPS - 2) // 2  # each takes two: itself, and what follows it
+    cursor = Cursor(b"[" + b"0," * (items - 1) + b"0]")
+    assert sum(1 for _ in cursor.elements()) == items
+    with pytest.raises(Unparsed, match=f"found over {scan.MAX_STEPS} steps of structure, gave up"):
+        cursor.end()
+
+
+@pytest.mark.parametrize(
+    ("value", "depth"),
+    [
+        (b"1", 0),
+        (b'"a"', 0),
+        (b"true", 0),
+        (b"false", 0),
+        (b"null", 0),
+        (b"[ ]", 1),
+        (b"[ 1 , 2 ]", 1),
+        (b"{ }", 1),
+        (b'{ "a" : 1 , "b" : null }', 1),
+        (b"[[1], {}]", 2),
+        (b'{"a":[1],"b":{"c":2}}', 2),
+        (b'[{"a":[[]]}]', 4),
+    ],
+)
+def test_a_pattern_takes_in_values_as_deep_as_it_says_and_no_deeper(value, depth):
+    taken = [re.fullmatch(scan._value(deep), value) is not None for deep in range(5)]
+    assert taken == [deep >= depth for deep in range(5)]
+
+
+@pytest.mark.parametrize(
+    "broken", [b"TRUE", b"[1,]", b"[1 2]", b'{"a":1,}', b'{"a"}', b"[,]", b"{1}"]
+)
+def test_no_pattern_takes_in_what_is_no_value(broken):
+    assert [re.fullmatch(scan._value(deep), broken) for deep in range(4)] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("raw", "step", "detail"),
+    [
+        (b" []", lambda c: c.expect(Json.OBJECT, "x"), "x: found a list, wanted an object"),
+        (
+            b"x",
+            lambda c: c.expect(Json.OBJECT, "x"),
+            "byte 0: found something else, wanted a value",
+        ),
+        (
+            b"",
+            lambda c: c.expect(Json.LIST, "x"),
+            "byte 0: found the end of the body, wanted a value",
+        ),
+        (b"1", lambda c: c.string(), "byte 0: found a digit, wanted a string"),
+        (b'{"a":1}', lambda c: c.string(), "byte 0: found '{', wanted a string"),
+        (b"X", lambda c: c.skip(), "byte 0: found something else, wanted a value"),
+        (b"7", lambda c: [*c.members()], "byte 0: found a digit, wanted a key, ':', ',' or '}'"),
+        (b"7", lambda c: [*c.elements()], "byte 0: found a digit, wanted ',' or ']'"),
+    ],
+)
+def test_each_step_says_what_it_wanted(raw, step, detail):
+    with pytest.raises(Unparsed) as caught:
+        step(Cursor(raw))
+    assert caught.value.detail == detail
+
+
+def test_what_begins_no_value_is_nothing():
+    assert [Cursor(raw).peek() for raw in (b"x", b"}", b"")] == [Json.NOTHING] * 3
+
+
+def test_json_is_told_from_other_text_whatever_its_numbers():
+    assert [scan.is_json(text) for text in ("1" * 5_000, "1e999", "NaN")] == [True] * 3
+    assert [scan.is_json(text) for text in ("{1}", "", "[" * 100_000)] == [False] * 3
 
 
 def test_keys_are_decoded_and_values_are_not():

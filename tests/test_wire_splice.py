@@ -1,6 +1,7 @@
 import json
 import os
 import re
+from array import array
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from proxy.types import Address, LeafEdit, Mark, Quote, Span
 from proxy.wire import leaves_of, parse_chat, render, splice
 from proxy.wire.completions import parse_completion
 from proxy.wire.responses import parse_responses
+from proxy.wire.splice import _as_written, _Written
 
 examples = settings(max_examples=int(os.environ.get("LACONIC_EXAMPLES", "150")), deadline=None)
 
@@ -280,6 +282,23 @@ def test_two_halves_of_a_pair_are_never_joined(pieces):
     edits = [LeafEdit(Address(0, 0), pieces), LeafEdit(Address(1, 0), (Span(0, 1),))]
     assert render(edits[0], leaves_of(request)) == "a\ud83d-\ude00b"
     assert contents_of(splice(request, edits)) == [r'"a\ud83d-\ude00b"', '"o"']
+
+
+@pytest.mark.parametrize("high", [r"\ud800", r"\udbff"])
+@pytest.mark.parametrize("low", [r"\udc00", r"\udfff"])
+def test_no_two_halves_are_joined_whichever_they_are(high, low):
+    request = chat(f"a{high}-{low}b")
+    edit = LeafEdit(Address(0, 0), (Span(0, 2), Span(3, 5)))
+    assert splice(request, [edit]) == request.raw
+
+
+def test_what_is_written_is_told_from_what_it_means():
+    request = chat(r"a\nb\u00e9")
+    assert _as_written(request.raw, request.messages[0].leaves[0]) == _Written(
+        r"a\nb\u00e9", array("I", [1, 3]), array("I", [0, 1, 6])
+    )
+    plain = chat("ab")
+    assert _as_written(plain.raw, plain.messages[0].leaves[0]).of(Span(0, 2)) == "ab"
 
 
 def test_halves_in_another_order_stay_halves():

@@ -52,8 +52,11 @@ def protected_spans(text: str) -> tuple[Span, ...]:
 
 
 def _trimmed(text: str, start: int, end: int) -> Span:
-    """Give a sentence's own full stop or comma, and the white space after, back to it."""
-    while end > start + 1 and (text[end - 1] in ".,;:!?" or text[end - 1].isspace()):
+    """Give a sentence's own full stop or comma, and the white space after, back to it.
+
+    No span is made of these alone: each has a sign, a letter or a digit.
+    """
+    while text[end - 1] in ".,;:!?" or text[end - 1].isspace():
         end -= 1
     return Span(start, end)
 

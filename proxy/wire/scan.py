@@ -114,7 +114,7 @@ class Cursor:
         self._raw = raw
         self._steps = 0
         self._pos = 0
-        self._match(_SPACE, "a value")
+        self._take(_SPACE)
 
     @property
     def position(self) -> int:
@@ -162,8 +162,7 @@ class Cursor:
         opened = bytearray()  # brackets not closed yet, outermost first
         while True:
             if self._take(_VALUE) is None:
-                bracket = self._raw[self._pos] if self._more else 0
-                if bracket not in _ENTER:
+                if not self._more or (bracket := self._raw[self._pos]) not in _ENTER:
                     raise self._error("a value")
                 opened.append(bracket)
                 self._match(_ENTER[bracket], _WANTED[bracket])
@@ -230,7 +229,7 @@ def is_json(text: str) -> bool:
     (True, False)
     """
     try:
-        json.loads(text, parse_int=str, parse_float=str)
+        json.loads(text, parse_int=str)
     except (ValueError, RecursionError):
         return False
     return True

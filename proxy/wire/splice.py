@@ -83,10 +83,14 @@ def _text(piece: Piece, leaf: Leaf, leaves: Mapping[Address, Leaf]) -> str:
     if isinstance(piece, Mark | Fold | LeftOut):
         return str(piece)
     if isinstance(piece, Quote):
-        return _text(piece.span, _leaf(piece.address, leaves), leaves)
-    if not 0 <= piece.start <= piece.end <= len(leaf.text):
-        raise ValueError(f"{leaf.address}: found {piece}, wanted a span of [0, {len(leaf.text)})")
-    return piece.of(leaf.text)
+        return _own_text(piece.span, _leaf(piece.address, leaves))
+    return _own_text(piece, leaf)
+
+
+def _own_text(span: Span, leaf: Leaf) -> str:
+    if not 0 <= span.start <= span.end <= len(leaf.text):
+        raise ValueError(f"{leaf.address}: found {span}, wanted a span of [0, {len(leaf.text)})")
+    return span.of(leaf.text)
 
 
 def _forges_character(texts: Sequence[str]) -> bool:
