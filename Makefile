@@ -23,7 +23,7 @@ PURE := $(wildcard tests/test_wire_*.py tests/test_policy_*.py tests/test_compre
 # Seconds for each target of `make fuzz`.
 FUZZ_S ?= 60
 
-.PHONY: demo serve test test-clients check format fuzz coverage mutate bench bench-peers clean
+.PHONY: demo serve test test-clients check format fuzz coverage mutate test-schema bench bench-peers clean
 
 define install_torch
 	$(1)/bin/pip install --quiet --retries 0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)+cpu \
@@ -98,6 +98,13 @@ mutate: .mutate/.installed ## changes to what splices and to what holds spans: a
 	$(BIN)/pip install --quiet --constraint constraints.txt --target .mutate --upgrade --requirement tests/mutate/requirements.txt
 	touch $@
 
+test-schema: .schema/.installed ## SPEC=path: requests made up from an OpenAPI specification, directly and through the proxy
+	PYTHONPATH=.:tests:.schema $(BIN)/python tests/schema/run.py $(SPEC)
+
+.schema/.installed: tests/schema/requirements.txt constraints.txt $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --target .schema --upgrade --requirement tests/schema/requirements.txt
+	touch $@
+
 fuzz: .fuzz/.installed ## the wire format under inputs that coverage guides; what fails is kept as a test
 	for target in scanner splices events usage encodings headers; do \
 		PYTHONPATH=. .fuzz/bin/python tests/fuzz/run.py $$target --seconds $(FUZZ_S) || exit 1; \
@@ -109,4 +116,4 @@ fuzz: .fuzz/.installed ## the wire format under inputs that coverage guides; wha
 	touch $@
 
 clean:
-	rm -rf .fuzz .mutate mutants $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .fuzz .mutate .schema mutants $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

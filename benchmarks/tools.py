@@ -1,6 +1,6 @@
 """What is left of tool results under policy ``agent``: the row that is asked for, errors, outliers.
 
-    LACONIC_DATA=... python benchmarks/tools.py [--lookups 300] [--most 10000]
+    LACONIC_DATA=... python benchmarks/tools.py [--lookups 300] [--only "10,000"]
 
 Each result is compressed as a request's newest turn, to the policy's rate.  Beside it, at the same
 number of tokens: the head of the result (truncation), and rows drawn at random.
@@ -26,7 +26,6 @@ from tool_results import JSON_SHAPES, LINE_SHAPES, ToolResult, key_values, messa
 from workshop import Workshop, body, workshop
 
 ROWS = (100, 1_000, 10_000)
-COSTLY_ROWS = 10_000  # a third of the look-ups are made in results of so many
 LINE_ROWS = 1_000
 POLICY = "agent"
 
@@ -100,24 +99,26 @@ def shares(lookups: int, parts: int) -> Iterator[int]:
         yield lookups * (part + 1) // parts - lookups * part // parts
 
 
-async def measure_all(lookups: int, most: int, threads: int) -> dict[str, Tally]:
-    """Measure every shape and size."""
+def results(lookups: int) -> Iterator[tuple[str, ToolResult]]:
+    """Make up the results of every shape and size, each under the name of its line."""
+    for rows in ROWS:
+        for shape, asks in zip(JSON_SHAPES, shares(lookups, len(JSON_SHAPES)), strict=True):
+            yield f"JSON, {rows:,} rows", shape(random.Random(rows), rows, asks)
+    for record in records("kv-retrieval-75_keys")[:lookups]:
+        yield "kv-retrieval, 75 keys", key_values(record)
+    for shape in LINE_SHAPES:
+        name = f"{shape.__name__}, {LINE_ROWS:,} rows"
+        yield name, shape(random.Random(7), LINE_ROWS, lookups // 5)
+
+
+async def measure_all(lookups: int, only: str, threads: int) -> dict[str, Tally]:
+    """Measure every shape and size whose name holds ``only``."""
     found: dict[str, Tally] = {}
     async with workshop(POLICY, threads) as house:
-        for rows in (rows for rows in ROWS if rows <= most):
-            tally = found[f"JSON, {rows:,} rows"] = Tally()
-            count = lookups if rows < COSTLY_ROWS else lookups // 3
-            for shape, asks in zip(JSON_SHAPES, shares(count, len(JSON_SHAPES)), strict=True):
-                progress(f"{shape.__name__}, {rows} rows")
-                await measure(house, shape(random.Random(rows), rows, asks), tally)
-        tally = found["kv-retrieval, 75 keys"] = Tally()
-        progress("kv-retrieval")
-        for record in records("kv-retrieval-75_keys")[:lookups]:
-            await measure(house, key_values(record), tally)
-        for shape in LINE_SHAPES:
-            progress(shape.__name__)
-            tally = found[f"{shape.__name__}, {LINE_ROWS:,} rows"] = Tally()
-            await measure(house, shape(random.Random(7), LINE_ROWS, lookups // 5), tally)
+        for name, result in results(lookups):
+            if only in name:
+                progress(f"{name}: {result.shape}")
+                await measure(house, result, found.setdefault(name, Tally()))
     return found
 
 
@@ -193,10 +194,10 @@ def main() -> None:
     """Measure and tell."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lookups", type=int, default=300, help="of each size")
-    parser.add_argument("--most", type=int, default=ROWS[-1], help="rows of the largest result")
+    parser.add_argument("--only", default="", help="the lines of the table whose name holds this")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     given = add_outputs(parser).parse_args()
-    found = asyncio.run(measure_all(given.lookups, given.most, given.threads))
+    found = asyncio.run(measure_all(given.lookups, given.only, given.threads))
     for name, tally in found.items():
         if tally.missed:
             progress(f"missed in {name}: {dict(tally.missed)}")

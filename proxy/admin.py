@@ -103,7 +103,7 @@ def build_admin(admin: Admin) -> web.Application:
     app = web.Application()
     admin.add_health(app)
     admin.add_figures(app)
-    app.router.add_route("*", "/{tail:.*}", not_found)
+    app.router.add_route("*", r"/{tail:[\s\S]*}", not_found)
     return app
 
 

@@ -155,7 +155,7 @@ def build_app(
     dashboard = Dashboard(policies, prepare, settings.ledger_path, settings.upstream)
     admin = Admin(engine, policies, metrics, flush, settings.admin_token, dashboard)
     _answer_ourselves(app, admin, settings)
-    app.router.add_route("*", "/{tail:.*}", _handle)
+    app.router.add_route("*", r"/{tail:[\s\S]*}", _handle)
     return app
 
 
@@ -169,7 +169,7 @@ def _answer_ourselves(app: web.Application, admin: Admin, settings: Settings) ->
         app[ADMIN] = build_admin(admin)
         app[ADMIN][UPSTREAMS] = app[UPSTREAMS]
     app.router.add_route("*", _OWN_PATH, not_found)
-    app.router.add_route("*", f"{_OWN_PATH}/{{tail:.*}}", not_found)
+    app.router.add_route("*", rf"{_OWN_PATH}/{{tail:[\s\S]*}}", not_found)
 
 
 def _breaker_changed(metrics: Metrics, route: str, is_open: bool) -> None:  # noqa: FBT001 - as told

@@ -15,8 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test leaves anything in the home of whoever runs it.
 os.environ.setdefault("LACONIC_MEMO_PATH", "none")
 
-# Clients' scripts run in environments of their own, and are imported nowhere here.
-collect_ignore = ["clients/scripts"]
+# What runs in an environment of its own is imported nowhere here.
+collect_ignore = ["clients/scripts", "mutate", "schema"]
 
 
 @pytest.fixture
