@@ -20,7 +20,7 @@ from transformers import (
 
 from proxy.errors import PolicyError
 from proxy.scorers import causal_lm
-from proxy.scorers.causal_lm import GRID, CausalLM, Passage, Precision, load_causal_lm
+from proxy.scorers.causal_lm import GRID, Calls, CausalLM, Passage, Precision, load_causal_lm
 
 END = "<|endoftext|>"
 TEXT = "the cat sat on the mat, and the dog sat on the cat; 12 dogs and 3 cats sat down. "
@@ -143,7 +143,7 @@ def test_a_model_of_learnt_positions_is_read_by_folder(gpt2_folder):
     assert near(found.self_information([Passage("the cat sat")])[0].nats, expected)
 
 
-@pytest.mark.parametrize("rows_at_once", [None, 7])
+@pytest.mark.parametrize("rows_at_once", [1000, 7])
 def test_a_model_that_caps_its_logits_is_read_as_it_means_to_be(tmp_path, rows_at_once):
     torch.manual_seed(0)
     config = Gemma2Config(
@@ -164,7 +164,7 @@ def test_a_model_that_caps_its_logits_is_read_as_it_means_to_be(tmp_path, rows_a
     folder = saved(Gemma2ForCausalLM(config), tmp_path)
     found = load_causal_lm(str(folder), precision=Precision.FP32, device="cpu")
     read = CausalLM(
-        found._model, found._tokenizer, 0, window=WINDOW, revision="", rows_at_once=rows_at_once
+        found._model, found._tokenizer, 0, window=WINDOW, revision="", calls=Calls(rows_at_once)
     )
     ids = read.tokenise(TEXT[:40]).ids.tolist()
     expected = plainly(folder, ids, Gemma2ForCausalLM)
@@ -242,10 +242,20 @@ def test_windows_score_every_token_once_and_fit(tokens, room):
 @given(lengths=st.lists(st.integers(1, 50), max_size=30), limit=st.integers(1, 200))
 def test_batches_hold_every_row_once_and_fit(lengths, limit):
     found = list(causal_lm.batches(lengths, limit))
-    assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))
-    for batch in found:
-        padded = len(batch) * max(lengths[i] for i in batch)
-        assert padded <= limit or len(batch) == 1
+    assert sorted(i for batch in found for i in batch.numbers) == list(range(len(lengths)))
+    for numbers, (rows, longest) in found:
+        assert (rows, longest) == (len(numbers), max(lengths[i] for i in numbers))
+        assert rows * longest <= limit or rows == 1
+
+
+@given(lengths=st.lists(st.integers(1, 700), max_size=30), limit=st.integers(1, 3000))
+def test_batches_of_fixed_shapes_hold_every_row_once_and_fit(lengths, limit):
+    found = list(causal_lm.shaped_batches(lengths, limit, 700))
+    assert sorted(i for batch in found for i in batch.numbers) == list(range(len(lengths)))
+    for numbers, (rows, longest) in found:
+        assert longest in {64, 128, 256, 512, 700}
+        assert rows == max(1, limit // longest) >= len(numbers)
+        assert max(lengths[i] for i in numbers) <= longest
 
 
 WORDS = st.sampled_from([*TEXT.split(), "😀", "12", END])
@@ -263,6 +273,26 @@ def test_batched_scores_equal_single_ones_within_the_grid(lm, texts, batch_token
     ):
         assert np.allclose(one.nats, many.nats, rtol=0, atol=1 / GRID)
         assert np.array_equal(one.starts, many.starts)
+
+
+@pytest.mark.parametrize("folder", ["llama_folder", "gpt2_folder"])
+def test_in_fixed_shapes_a_text_scores_the_same_bits_whatever_is_beside_it(folder, request):
+    found = load_causal_lm(
+        str(request.getfixturevalue(folder)), precision=Precision.FP32, device="cpu"
+    )
+    shaped = CausalLM(
+        found._model,
+        found._tokenizer,
+        0,
+        window=WINDOW,
+        revision="",
+        calls=Calls(64, fixed_shapes=True),
+    )
+    others = [Passage(TEXT[i:] * 2, prefix="the cat") for i in range(9)]
+    (alone,) = shaped.self_information([Passage(TEXT)], batch_tokens=328)
+    among = shaped.self_information([*others, Passage(TEXT), *others], batch_tokens=328)[9]
+    assert np.array_equal(alone.nats, among.nats)
+    assert near(alone.nats, found.self_information([Passage(TEXT)])[0].nats)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +331,7 @@ def test_threads_side_by_side_score_as_one(lm):
 @pytest.mark.parametrize("rows_at_once", [1, 7])
 def test_scores_do_not_depend_on_how_many_logits_are_held(lm, rows_at_once):
     frugal = CausalLM(
-        lm._model, lm._tokenizer, 0, window=WINDOW, revision="", rows_at_once=rows_at_once
+        lm._model, lm._tokenizer, 0, window=WINDOW, revision="", calls=Calls(rows_at_once)
     )
     expected = lm.self_information([Passage(TEXT)])[0].nats
     assert near(frugal.self_information([Passage(TEXT)])[0].nats, expected)

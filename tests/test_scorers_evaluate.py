@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from proxy.errors import CallerError
-from proxy.scorers.causal_lm import GRID, CausalLM, Precision, load_causal_lm
+from proxy.scorers.causal_lm import GRID, Calls, CausalLM, Precision, load_causal_lm
 from proxy.scorers.evaluate import Divergence, answer_nll, kl
 
 END = "<|endoftext|>"
@@ -67,7 +67,7 @@ def test_answer_nll_is_the_models_own(folder, judge):
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
 def test_kl_is_that_of_all_logits_at_once_whatever_the_chunk(folder, judge, chunk):
     parts = (judge._model, judge._tokenizer, judge._bos)
-    judge = CausalLM(*parts, window=judge.window, revision="judge", rows_at_once=chunk)
+    judge = CausalLM(*parts, window=judge.window, revision="judge", calls=Calls(chunk))
     p, said = distributions(folder, judge, COMPRESSED, ANSWER)
     q, _ = distributions(folder, judge, ORIGINAL, ANSWER)
     expected = (p.exp() * (p - q)).sum(dim=-1).mean().item()

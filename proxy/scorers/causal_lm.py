@@ -12,8 +12,10 @@ does more to its logits than that (a cap, a scale), by the whole model over its 
 
 Every text is read alone and unpadded: what it scores depends on nothing else, and that, not a
 tolerance, is why scores do not move with the batch (law 9).  ``batch_tokens`` reads several texts
-at once, padded on the right, where the rounding of floating-point sums may be trusted to the grid
-that scores are rounded to.
+at once, padded on the right.  On a GPU, whose sums are made in another order for another shape, the
+shapes are few and fixed: texts are padded to powers of two, and every batch of a length has the
+same number of rows, empty ones among them.  On a CPU the shapes are those of the texts, and the
+rounding of sums may be trusted to the grid that scores are rounded to.
 
 :class:`Prefix` is what the model has read so far, for methods that read on from what they kept.
 It is a value: reading on gives a new one, the old one stays good.
@@ -29,13 +31,13 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -63,6 +65,8 @@ GRID: Final = 128
 
 LONGEST_WINDOW: Final = 2048  # tokens, where a model would hold more: cost grows with the square
 _LOGITS_AT_ONCE: Final = 2_000_000  # 8 MB of float32: stays in the processor's cache
+_LOGITS_ON_A_GPU: Final = 256_000_000  # 1 GB: few enough calls that none is waited for
+_SHORTEST: Final = 64  # tokens of a row where shapes are fixed
 _FEWEST_ROWS: Final = 64  # however large the vocabulary: a head is read once per so many rows
 
 
@@ -183,6 +187,21 @@ class _Row:
         return self.window.end - self.window.first
 
 
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """How a model is called: logits exist for ``rows_at_once`` positions at a time."""
+
+    rows_at_once: int
+    fixed_shapes: bool = False  # of batches
+
+    @classmethod
+    def on(cls, device: torch.device, vocabulary: int) -> Calls:
+        """Return what suits a device."""
+        on_cpu = device.type == "cpu"
+        fitting = (_LOGITS_AT_ONCE if on_cpu else _LOGITS_ON_A_GPU) // vocabulary
+        return cls(max(_FEWEST_ROWS, fitting), fixed_shapes=not on_cpu)
+
+
 class CausalLM:
     """A causal language model that rates text; any number of threads may read at once."""
 
@@ -195,16 +214,13 @@ class CausalLM:
         window: int,
         revision: str,
         bands: Mapping[Kind, Band] = NO_BANDS,
-        rows_at_once: int | None = None,
+        calls: Calls | None = None,
     ) -> None:
-        """Take a model in evaluation mode; :func:`load_causal_lm` makes all of this.
-
-        Logits exist for ``rows_at_once`` positions at a time, by default few enough to be small.
-        """
+        """Take a model in evaluation mode; :func:`load_causal_lm` makes all of this."""
         self._model, self._tokenizer, self._bos = model, tokenizer, bos
         self._device = next(model.parameters()).device
-        fitting = _LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size)
-        self._rows_at_once = rows_at_once or max(_FEWEST_ROWS, fitting)
+        vocabulary = int(model.config.get_text_config().vocab_size)
+        self._calls = calls or Calls.on(self._device, vocabulary)
         self._head = _plain_head(model)
         self.bands = bands  # empty where a model was not calibrated
         self.window = window  # tokens read at once, BOS not counted
@@ -212,20 +228,21 @@ class CausalLM:
 
     def tokenise(self, text: str) -> LmTokens:
         """Tokenise; nothing in a text is a special token, a lone surrogate is read as ``?``."""
+        return self.tokenise_all([text])[0]
+
+    def tokenise_all(self, texts: Sequence[str]) -> list[LmTokens]:
+        """Tokenise several texts, on as many cores as there are."""
         # encode() would hold the interpreter's lock for as long as it takes: streams would wait.
-        (found,) = self._tokenizer.encode_batch(
-            [text.encode("utf-8", "replace").decode()], add_special_tokens=False
-        )
-        spans = np.array(found.offsets, dtype=np.int32).reshape(-1, 2)
-        ids = np.array(found.ids, dtype=np.int64)
-        return LmTokens(ids, _frozen(spans[:, 0]), _frozen(spans[:, 1]))
+        encodable = [text.encode("utf-8", "replace").decode() for text in texts]
+        found = self._tokenizer.encode_batch(encodable, add_special_tokens=False)
+        return [_tokens_of(one) for one in found]
 
     def steps(self, passage: Passage) -> Steps[SelfInformation]:
         """Score a passage by itself, one window per step; each step yields the tokens it read."""
         tokens = self.tokenise(passage.text)
         nats = np.zeros(len(tokens.ids), dtype=np.float32)
         for row in self._cut(0, tokens, passage.prefix):
-            nats[row.window.first : row.window.end] = self._read([row])[0]
+            nats[row.window.first : row.window.end] = self._read([row], (1, len(row.ids)))[0]
             yield len(row.ids)
         return SelfInformation(_frozen(nats), tokens.starts, tokens.ends)
 
@@ -238,21 +255,26 @@ class CausalLM:
         """
         if not batch_tokens:
             return [drain(self.steps(passage)) for passage in passages]
-        tokens = [self.tokenise(passage.text) for passage in passages]
+        tokens = self.tokenise_all([passage.text for passage in passages])
         nats = [np.zeros(len(found.ids), dtype=np.float32) for found in tokens]
         rows = [
             row
             for number, passage in enumerate(passages)
             for row in self._cut(number, tokens[number], passage.prefix)
         ]
-        for batch in batches([len(row.ids) for row in rows], batch_tokens):
-            chosen = [rows[number] for number in batch]
-            for row, scores in zip(chosen, self._read(chosen), strict=True):
+        for batch in self._batches([len(row.ids) for row in rows], batch_tokens):
+            chosen = [rows[number] for number in batch.numbers]
+            for row, scores in zip(chosen, self._read(chosen, batch.shape), strict=True):
                 nats[row.passage][row.window.first : row.window.end] = scores
         return [
             SelfInformation(_frozen(scores), found.starts, found.ends)
             for scores, found in zip(nats, tokens, strict=True)
         ]
+
+    def _batches(self, lengths: Sequence[int], limit: int) -> Iterator[Batch]:
+        if self._calls.fixed_shapes:
+            return shaped_batches(lengths, limit, self.window + 1)
+        return batches(lengths, limit)
 
     def start(self) -> Prefix:
         """Return the prefix that holds BOS alone."""
@@ -307,8 +329,8 @@ class CausalLM:
         places[0] = prefix.positions[-1]
         positions = torch.from_numpy(places).to(self._device)
         cache = DynamicCache([(keys, values) for keys, values, *_ in prefix.cache])
-        for start in range(0, len(ids), self._rows_at_once):
-            chunk = slice(start, start + self._rows_at_once)
+        for start in range(0, len(ids), self._calls.rows_at_once):
+            chunk = slice(start, start + self._calls.rows_at_once)
             logits = self._model(
                 input_ids=given[None, chunk],
                 position_ids=positions[None, chunk],
@@ -325,16 +347,15 @@ class CausalLM:
             yield _Row(number, window, ids)
 
     @torch.inference_mode()
-    def _read(self, rows: Sequence[_Row]) -> list[Nats]:
-        """Read rows together, padded on the right; return the scores that each is for."""
-        longest = max(len(row.ids) for row in rows)
-        ids = np.full((len(rows), longest), self._bos)
-        for place, row in zip(ids, rows, strict=True):
-            place[: len(row.ids)] = row.ids
-        nats = self._surprise(ids, np.arange(longest - 1), DynamicCache())
+    def _read(self, rows: Sequence[_Row], shape: tuple[int, int]) -> list[Nats]:
+        """Read rows together, padded to a shape; return the scores that each is for."""
+        ids = np.full(shape, self._bos)
+        for number, row in enumerate(rows):
+            ids[number, : len(row.ids)] = row.ids
+        nats = self._surprise(ids, np.arange(shape[1] - 1), DynamicCache())
         return [
-            scores[len(row.ids) - 1 - row.scored : len(row.ids) - 1]
-            for scores, row in zip(nats, rows, strict=True)
+            nats[number, len(row.ids) - 1 - row.scored : len(row.ids) - 1]
+            for number, row in enumerate(rows)
         ]
 
     def _surprise(self, ids: Ids, positions: Ids, cache: DynamicCache) -> Nats:
@@ -357,8 +378,8 @@ class CausalLM:
             input_ids=given[:, :-1], position_ids=places, past_key_values=cache, use_cache=True
         ).last_hidden_state
         parts = zip(
-            torch.split(states.flatten(0, 1), self._rows_at_once),
-            torch.split(given[:, 1:].flatten(), self._rows_at_once),
+            torch.split(states.flatten(0, 1), self._calls.rows_at_once),
+            torch.split(given[:, 1:].flatten(), self._calls.rows_at_once),
             strict=True,
         )
         found = torch.cat([_surprise_of(wanted, self._head(rows)) for rows, wanted in parts])
@@ -366,7 +387,7 @@ class CausalLM:
 
     def _by_model(self, given: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
         """Read a few positions at a time over the cache, logits and all."""
-        chunk = max(1, self._rows_at_once // len(given))
+        chunk = max(1, self._calls.rows_at_once // len(given))
         parts = zip(
             torch.split(given[:, :-1], chunk, 1),
             torch.split(places, chunk, 1),
@@ -418,22 +439,54 @@ def windows(tokens: int, room: int) -> Iterator[_Window]:
         begin, first = end - room // 4, end
 
 
-def batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Group indices, longest first, so that rows times the longest row is at most ``limit``.
+class Batch(NamedTuple):
+    """Rows that are read together, by number, and the shape that they are padded to."""
+
+    numbers: Sequence[int]
+    shape: tuple[int, int]  # rows, tokens
+
+
+def batches(lengths: Sequence[int], limit: int) -> Iterator[Batch]:
+    """Group rows, longest first, so that rows times the longest row is at most ``limit``.
 
     A row longer than the limit is a batch of its own.
 
-    >>> list(batches([2, 9, 4, 3], 8))
-    [[1], [2, 3], [0]]
+    >>> [(batch.numbers, batch.shape) for batch in batches([2, 9, 4, 3], 8)]
+    [([1], (1, 9)), ([2, 3], (2, 4)), ([0], (1, 2))]
     """
     batch: list[int] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if batch and lengths[batch[0]] * (len(batch) + 1) > limit:
-            yield batch
+            yield Batch(batch, (len(batch), lengths[batch[0]]))
             batch = []
         batch.append(index)
     if batch:
-        yield batch
+        yield Batch(batch, (len(batch), lengths[batch[0]]))
+
+
+def shaped_batches(lengths: Sequence[int], limit: int, longest: int) -> Iterator[Batch]:
+    """Group rows so that all batches of a length have one shape, of at most ``limit`` tokens.
+
+    Lengths are rounded up to powers of two, at least ``_SHORTEST`` and at most ``longest``; a row
+    longer than the limit is a batch of its own.
+
+    >>> [(batch.numbers, batch.shape) for batch in shaped_batches([70, 9, 100, 90], 256, 2048)]
+    [([1], (4, 64)), ([0, 2], (2, 128)), ([3], (2, 128))]
+    """
+    by_length: dict[int, list[int]] = {}
+    for number, length in enumerate(lengths):
+        rounded = min(max(_SHORTEST, 1 << (length - 1).bit_length()), longest)
+        by_length.setdefault(rounded, []).append(number)
+    for length, numbers in sorted(by_length.items()):
+        rows = max(1, limit // length)
+        for start in range(0, len(numbers), rows):
+            yield Batch(numbers[start : start + rows], (rows, length))
+
+
+def _tokens_of(found: Encoding) -> LmTokens:
+    spans = np.array(found.offsets, dtype=np.int32).reshape(-1, 2)
+    ids = np.array(found.ids, dtype=np.int64)
+    return LmTokens(ids, _frozen(spans[:, 0]), _frozen(spans[:, 1]))
 
 
 def load_causal_lm(
