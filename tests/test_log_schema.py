@@ -49,7 +49,8 @@ ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "log-schema.json").read_text())
 EVENTS = [each["$ref"].removeprefix("#/$defs/") for each in SCHEMA["oneOf"]]
 LOGGER = re.compile(
-    r"\b(_?log|get_logger\('laconic'\))\.(debug|info|warning|error|log)$|^getattr\(self\._log, level\)$"
+    r"\b(_?log|get_logger\('laconic'\))\.(debug|info|warning|error|log)$"
+    r"|^getattr\(self\._log, level\)$"
 )
 ENTRY = entries.entry(1, datetime.now(UTC))
 
