@@ -10,26 +10,31 @@ the plain way: the same sums by a scan of all rows.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from paired import table
-from proxy.ledger import LedgerEntry
+from proxy.ledger import Between, Group, Ledger, LedgerEntry, Prices, spelt
+from proxy.ledger.segments import packed
 from proxy.ledger.sqlite import columns, insert, open_database
 from proxy.ledger.sums import FIGURES, summed
+from proxy.ledger.views import Views
 from proxy.types import Arm, Mode, Reason
 
 BATCH = 5_000
 DAYS = 90
+BEGAN = datetime(2026, 6, 1, tzinfo=UTC)
 MODELS = ("gpt-5", "gpt-5.6", "gpt-4o", "claude-sonnet-4-5", "llama-3")
 HOSTS = ("api.openai.com", "api.openai.com", "api.openai.com", "api.anthropic.com", "10.0.0.5")
 TRIALS = 3
@@ -44,9 +49,8 @@ Ledger(Path(sys.argv[1])).last()
 def entries(rows: int) -> Iterator[LedgerEntry]:
     """Yield conversations of ten exchanges each, in the order they would be written in."""
     rng = random.Random(11)
-    began = datetime(2026, 6, 1, tzinfo=UTC)
     for number in range(rows):
-        when = began + timedelta(days=DAYS) * (number / rows)
+        when = BEGAN + timedelta(days=DAYS) * (number / rows)
         talk = rng.randrange(max(1, number // 10 - 50), number // 10 + 1) if number > 10 else 0
         model = talk % len(MODELS)
         before = 500 + 400 * (number % 10) + rng.randrange(300)
@@ -84,7 +88,21 @@ def entries(rows: int) -> Iterator[LedgerEntry]:
             upstream_host=HOSTS[model],
             conversation=f"{talk:016x}",
             arm=Arm.HELD_OUT if talk % 20 == 0 else Arm.COMPRESSED,
+            segments=segments(number % 10),
         )
+
+
+@cache
+def segments(turn: int) -> bytes | None:
+    """Return what a conversation's request comes apart into, at a turn: three more with each."""
+    kinds = (("question", "ask"), ("context", "document"), ("context", "assistant-history"))
+    return packed(
+        [
+            (n, 0, component, "prose", rule, 90 + n, 40 + n)
+            for n in range(turn + 1)
+            for component, rule in kinds
+        ]
+    )
 
 
 def fill(path: Path, rows: int) -> float:
@@ -104,32 +122,49 @@ def fill(path: Path, rows: int) -> float:
     return 1e6 * spent_s / rows
 
 
-def seconds(command: Sequence[str]) -> float:
-    """Return the least time that a process took, from its start to its end."""
-    taken = []
-    for _ in range(TRIALS):
-        begun_s = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own
-        taken.append(time.perf_counter() - begun_s)
-    return min(taken)
+class Took(NamedTuple):
+    """Seconds from start to end, and of the processor: what others do at the time tells apart."""
+
+    wall_s: float
+    processor_s: float
 
 
-def scan_s(path: Path) -> float:
-    """Return what the plain way takes: all rows read and summed up, without what keeps sums."""
-    taken = []
-    for _ in range(TRIALS):
-        with closing(sqlite3.connect(path)) as database:
-            begun_s = time.perf_counter()
-            totals = ", ".join(f"total({name})" for name in FIGURES)
-            database.execute(
-                f"SELECT route, {totals} FROM ({summed('exchanges')}) GROUP BY 1"  # noqa: S608
-            ).fetchall()
-            taken.append(time.perf_counter() - begun_s)
-    return min(taken)
+def took(job: Callable[[], object]) -> Took:
+    """Return the least that a job took, its processes included."""
+    return min(_once(job) for _ in range(TRIALS))
+
+
+def _once(job: Callable[[], object]) -> Took:
+    before, begun_s = os.times(), time.perf_counter()
+    job()
+    after = os.times()
+    return Took(time.perf_counter() - begun_s, sum(after[:4]) - sum(before[:4]))
+
+
+def process(command: Sequence[str]) -> Took:
+    """Return what a process takes, from its start to its end."""
+    return took(partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL))
+
+
+def scan(path: Path) -> None:
+    """Go the plain way: all rows read and summed up, without what keeps sums."""
+    totals = ", ".join(f"total({name})" for name in FIGURES)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(
+            f"SELECT route, {totals} FROM ({summed('exchanges')}) GROUP BY 1"  # noqa: S608
+        ).fetchall()
+
+
+def overview(path: Path, days: int) -> None:
+    """Ask what the dashboard's first page asks when it opens, of the last so many days."""
+    until = BEGAN + timedelta(days=DAYS)
+    since = until - timedelta(days=days)
+    Views(path).series(since, until)
+    Ledger(path).table(Group.POLICY, Between(spelt(since)), Prices())
 
 
 def main() -> int:
-    """Print the figures; exit 1 where a report takes two seconds or opening one."""
+    """Print the figures; exit 1 where a report takes two seconds, or opening or a page one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=1_000_000)
     rows = parser.parse_args().rows
@@ -141,30 +176,33 @@ def main() -> int:
             (groups,) = database.execute("SELECT count(*) FROM sums").fetchone()
             (one,) = database.execute("SELECT request_id FROM exchanges LIMIT 1").fetchone()
         ledger = ["--ledger", str(path)]
-        start_s = seconds([*laconic, "version"])
-        open_s = seconds([sys.executable, "-c", _OPENS, str(path)])
-        report_s = {
-            by: seconds([*laconic, "report", "--by", by, *ledger])
+        start = process([*laconic, "version"])
+        opened = process([sys.executable, "-c", _OPENS, str(path)])
+        reports = {
+            by: process([*laconic, "report", "--by", by, *ledger])
             for by in ("route", "model", "key", "day", "hour", "arm")
         }
-        part_s = seconds([*laconic, "report", "--since", "2026-08-01T10:07", *ledger])
-        inspect_s = seconds([*laconic, "inspect", one, *ledger])
-        plain_s = scan_s(path)
+        part = process([*laconic, "report", "--since", "2026-08-01T10:07", *ledger])
+        inspect = process([*laconic, "inspect", one, *ledger])
+        pages = {days: took(partial(overview, path, days)) for days in (1, 7, 30, DAYS)}
+        latest = took(partial(Views(path).latest, 50))
+        plain = took(partial(scan, path))
         size = path.stat().st_size
-    told: list[tuple[str, str]] = [
-        ("rows, groups of parts of days", f"{rows:,}, {groups:,}"),
-        ("file", f"{size / 2**20:,.0f} MiB, {size / rows:,.0f} bytes a row"),
-        ("writing a row", f"{row_us:.0f} us"),
-        ("the sums by a scan of all rows", f"{plain_s:.2f} s"),
-        ("`laconic version`: what starting takes", f"{start_s:.2f} s"),
-        ("open, in a process of its own", f"{open_s:.2f} s"),
-        *((f"`laconic report --by {by}`", f"{taken:.2f} s") for by, taken in report_s.items()),
-        ("`laconic report --since` within a half hour", f"{part_s:.2f} s"),
-        ("`laconic inspect`", f"{inspect_s:.2f} s"),
-        ("scan / `report --by route`", f"{plain_s / report_s['route']:.1f}"),
+    print(f"{rows:,} rows, {groups:,} groups of parts of days; {size / 2**20:,.0f} MiB,")
+    print(f"{size / rows:,.0f} bytes a row, each written in {row_us:.0f} us")
+    told: list[tuple[str, Took]] = [
+        ("the sums by a scan of all rows", plain),
+        ("`laconic version`: what starting takes", start),
+        ("open, in a process of its own", opened),
+        *((f"`laconic report --by {by}`", taken) for by, taken in reports.items()),
+        ("`laconic report --since` within a half hour", part),
+        ("`laconic inspect`", inspect),
+        *((f"dashboard: overview of {days} days", taken) for days, taken in pages.items()),
+        ("dashboard: the latest exchanges", latest),
     ]
-    print(table(["measured"], [(name, [value]) for name, value in told]))
-    return int(report_s["route"] >= 2 or open_s >= 1)
+    cells = [(name, [f"{wall:.2f} s", f"{processor:.2f} s"]) for name, (wall, processor) in told]
+    print(table(["from start to end", "of the processor"], cells))
+    return int(reports["route"].wall_s >= 2 or opened.wall_s >= 1 or pages[1].wall_s >= 1)
 
 
 if __name__ == "__main__":

@@ -439,3 +439,40 @@ def test_a_reader_that_leaves_ends_it_without_a_traceback(tmp_path):
     assert process.returncode == 1
     assert b"Traceback" not in told
     assert b"Exception ignored" not in told
+
+
+# -- shell completion -----------------------------------------------------------------------------
+
+AS_INSTALLED = "import sys; sys.argv[0] = 'laconic'; from proxy.__main__ import main; main()"
+
+
+def completed(shell, **asked):
+    """What the shell is told to offer."""
+    environment = {**os.environ, "_LACONIC_COMPLETE": f"complete_{shell}", **asked}
+    done = subprocess.run(  # noqa: S603 - our own interpreter and text
+        [sys.executable, "-c", AS_INSTALLED],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("laconic rep", {"report"}),
+        ("laconic ledger ", {"export", "delete", "vacuum"}),
+        ("laconic report --by ho", {"hour"}),
+        ("laconic inspect --js", {"--json"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_values(words, offered):
+    place = str(len(words.split(" ")) - 1)
+    assert set(completed("bash", COMP_WORDS=words, COMP_CWORD=place).split()) == offered
+    assert offered <= set(
+        completed("fish", _TYPER_COMPLETE_ARGS=words, _TYPER_COMPLETE_FISH_ACTION="get-args")
+        .replace("\t", " ")
+        .split()
+    )

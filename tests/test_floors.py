@@ -95,8 +95,18 @@ def test_lower_floors_are_pure(path):
 
 @pytest.mark.parametrize("statement", ["import proxy", "import proxy.__main__"])
 def test_importing_loads_no_torch(statement):
-    code = f"{statement}; import sys; print([m for m in {HEAVY} if m in sys.modules])"
+    assert loaded(statement, HEAVY) == "[]"
+
+
+def test_looking_into_the_ledger_loads_neither_a_server_nor_what_compresses():
+    statement = "import proxy.cli.looking, proxy.cli.reporting, proxy.cli.keeping"
+    assert loaded(statement, ("proxy.app", "proxy.compress", "aiohttp")) == "[]"
+
+
+def loaded(statement, names):
+    """Which of these a statement loads, in a process of its own."""
+    code = f"{statement}; import sys; print([m for m in {names} if m in sys.modules])"
     done = subprocess.run(  # noqa: S603 - our own interpreter and text
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    return done.stdout.strip()

@@ -12,8 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.cli.reporting import dollars, wide
-from proxy.cli.showing import is_plain, laid_open
-from proxy.compress.show import Shown
 from proxy.errors import PolicyError
 from proxy.ledger import Filter, Ledger, Prices, Reckoning
 from proxy.ledger.entry import field_docs
@@ -53,10 +51,17 @@ def show(found: Reckoning, text: Mapping[str, Any] | None, console: Console | No
         console.print(_segments(found.columns["segments"]))
     _show_money(found, console)
     if text is not None:
-        if text["left_out"]:
-            console.print(f"{text['left_out']:,} older texts were too long to be captured.")
-        for leaf in map(Shown.of, text["leaves"]):
-            console.print(laid_open(leaf, plain=is_plain(console)), soft_wrap=True)
+        _show_text(text, console)
+
+
+def _show_text(text: Mapping[str, Any], console: Console) -> None:
+    from proxy.cli.laying import is_plain, laid_open  # noqa: PLC0415 - slow, and seldom wanted
+    from proxy.compress.show import Shown  # noqa: PLC0415
+
+    if text["left_out"]:
+        console.print(f"{text['left_out']:,} older texts were too long to be captured.")
+    for leaf in map(Shown.of, text["leaves"]):
+        console.print(laid_open(leaf, plain=is_plain(console)), soft_wrap=True)
 
 
 def _show_money(found: Reckoning, console: Console) -> None:

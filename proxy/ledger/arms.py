@@ -30,7 +30,9 @@ _DRAWS, _FEWEST_DRAWS, _MOST_WORK, _SEED = 1000, 100, 20_000_000, 7
 
 _CONVERSATIONS: Final = f"""
 WITH exchange AS (
-    SELECT *, {", ".join(f"({text}) AS {name}" for name, text in FLAGS.items())},
+    SELECT arm, conversation, ended, tokens_before, tokens_after, prompt_tokens, completion_tokens,
+        compress_ms, upstream_ttfb_ms, duration_ms, started_at,
+        {", ".join(f"({text}) AS {name}" for name, text in FLAGS.items())},
         lag(started_at) OVER (PARTITION BY conversation, bytes_in ORDER BY started_at) AS before
     FROM exchanges WHERE arm IS NOT NULL AND started_at >= ? AND started_at < ?
 ), told AS (

@@ -17,13 +17,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from proxy.compress.show import Shown
 from proxy.ledger.entry import LedgerEntry
 from proxy.ledger.files import Bounds, open_file, reading, used_bytes
+
+if TYPE_CHECKING:
+    from proxy.compress.show import Shown
 
 LONGEST: Final = 1_000_000
 """Characters of one request that are kept, of its newest messages."""

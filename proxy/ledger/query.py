@@ -293,11 +293,14 @@ class Ledger:
     ) -> tuple[list[Row], Row]:
         """Sum up by group; what is bought at different prices is priced before it is added up."""
         key = "NULL" if by is None else f"nullif({_KEYS[by]}, '')"
-        part, bound = parts_between(between, hourly=by is Group.HOUR)
-        keyed = f"(SELECT {key} AS key, * FROM ({part}) WHERE exchanges > 0)"
         totals = ", ".join(f"total({name}) AS {name}" for name in FIGURES)
         with reading(self.path) as database:
             database.execute("BEGIN")  # one transaction: all questions see the same moment
+            if by is Group.HOUR:
+                part, bound = _gather_hours(database, between)
+            else:
+                part, bound = parts_between(between, hourly=False)
+            keyed = f"(SELECT {key} AS key, * FROM ({part}) WHERE exchanges > 0)"
             reasons = database.execute(
                 f"SELECT key, reason, total(exchanges) FROM {keyed} WHERE reason <> '' "
                 "GROUP BY key, reason",
@@ -329,6 +332,30 @@ def parts_between(between: Between, *, hourly: bool) -> tuple[str, tuple[str, ..
             queries.append(rows_of("exchanges", timed))
             bound += [start, end]
     return " UNION ALL ".join(f"SELECT * FROM ({query})" for query in queries), tuple(bound)
+
+
+def _gather_hours(database: sqlite3.Connection, between: Between) -> tuple[str, tuple[str, ...]]:
+    """Sum up rows by the hour, once for all that is asked; return the query for the sums.
+
+    Day by day, so that what is grouped fits in memory.
+    """
+    since, until = between.since, between.until or "~"
+    group = ", ".join(("part", "reason", *_SOLD))
+    totals = ", ".join(f"total({name}) AS {name}" for name in FIGURES)
+    day = rows_of("exchanges", "started_at >= ? AND started_at < ?", part=HOURLY)
+    hours = f"SELECT {group}, {totals} FROM ({day}) GROUP BY {group}"
+    database.execute("PRAGMA temp_store=MEMORY")
+    database.execute(f"CREATE TEMP TABLE hours AS {hours}", ("", ""))
+    first, last = database.execute(
+        "SELECT min(started_at), max(started_at) FROM exchanges WHERE started_at >= ? "
+        "AND started_at < ?",
+        (since, until),
+    ).fetchone()
+    while first is not None and first <= last:
+        next_day = f"{datetime.fromisoformat(first).date() + _DAY}"
+        database.execute(f"INSERT INTO hours {hours}", (first, min(next_day, until)))
+        first = next_day
+    return "SELECT * FROM hours", ()
 
 
 def _part_of(moment: str) -> str:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from proxy.compress.result import Sized
 from proxy.types import Component
+
+if TYPE_CHECKING:
+    from proxy.compress.result import Sized
 
 NAMES: Final = ("message", "part", "component", "kind", "rule", "before", "after")
 """What is told of a segment, in the order in which it is packed."""
