@@ -131,11 +131,14 @@ BOMBS = {
 
 @every_endpoint
 @pytest.mark.parametrize("header", BOMBS)
-async def test_a_bomb_is_refused(path, header):
-    seen, got, entry = await exchange(path, BOMBS[header], encoded(header))
+@pytest.mark.parametrize("policy", ["on", "off"])
+async def test_a_bomb_is_unpacked_up_to_the_limit_and_goes_on_as_it_came(path, header, policy):
+    headers = [*encoded(header), ("x-laconic-policy", policy)]
+    seen, got, entry = await exchange(path, BOMBS[header], headers)
     assert len(BOMBS[header]) < LIMIT_BYTES / 100
-    assert (seen, got.status, got.json()["error"]["code"]) == (None, 413, "request_too_large")
-    assert entry.status == 413
+    assert (seen.body, seen.get("content-encoding")) == (BOMBS[header], header)
+    assert got.status == 200
+    assert entry.reason is (Reason.OFF if policy == "off" else Reason.UNPARSED)
 
 
 @every_endpoint

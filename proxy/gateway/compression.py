@@ -34,6 +34,7 @@ from proxy.gateway.ports import Engine, Method
 from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection
 from proxy.types import Arm, Mode, Outcome, Reason, Request
 from proxy.wire import (
+    BodyTooLarge,
     Endpoint,
     Glimpse,
     Unparsed,
@@ -102,8 +103,8 @@ class Compression:
     ) -> None:
         """Use ``method`` against ``engine``, with ``threads`` for the work on text.
 
-        A body that unpacks to more than ``limit_bytes`` is refused.  ``breaker`` knows on which
-        routes edits are refused by the upstream.
+        A body that unpacks to more than ``limit_bytes`` is not looked into.  ``breaker`` knows on
+        which routes edits are refused by the upstream.
         """
         self._method = method
         self._engine = engine
@@ -302,11 +303,14 @@ def _guarded(job: Callable[[], Result]) -> Result:
 
 
 def _parsed(incoming: Incoming, limit_bytes: int) -> Request | Unparsed:
+    """Read a body; what unpacks to more than the limit is the upstream's to judge (law 1)."""
     try:
         body = decode_body(incoming.body, _encoding(incoming), limit_bytes=limit_bytes)
         return incoming.endpoint.parse(body)
     except Unparsed as unparsed:
         return unparsed
+    except BodyTooLarge:
+        return Unparsed(f"body: found over {limit_bytes} bytes unpacked, gave up")
 
 
 def _source(request: Request, compressed: Compressed) -> Alignment | None:
