@@ -642,9 +642,9 @@ async def test_metrics_count_what_happened():
         'laconic_tokens_total{policy="on",when="before"} 4.0',
         'laconic_tokens_total{policy="on",when="after"} 4.0',
         "laconic_resent_total 1.0",
-        "laconic_compress_seconds_count 2.0",
-        "laconic_queue_seconds_count 2.0",
-        "laconic_upstream_first_byte_seconds_count 2.0",
-        "laconic_exchange_seconds_count 2.0",
+        'laconic_compress_seconds_count{policy="on"} 2.0',
+        'laconic_queue_seconds_count{policy="on"} 2.0',
+        'laconic_upstream_first_byte_seconds_count{upstream="none"} 2.0',
+        'laconic_exchange_seconds_count{policy="on"} 2.0',
     ):
         assert line in lines

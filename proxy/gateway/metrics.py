@@ -68,12 +68,20 @@ class Metrics:
         self._tokens_by_key = self._counter(
             "laconic_key_tokens", "Prompt tokens, by the name of the proxy key.", ("key", "when")
         )
-        self._compress = self._histogram("laconic_compress_seconds", "Time spent compressing.")
-        self._queue = self._histogram("laconic_queue_seconds", "Of it, waiting for the model.")
-        self._first_byte = self._histogram(
-            "laconic_upstream_first_byte_seconds", "From sending to the upstream's status line."
+        self._compress = self._histogram(
+            "laconic_compress_seconds", "Time spent compressing.", "policy"
         )
-        self._duration = self._histogram("laconic_exchange_seconds", "Arrival to last byte.")
+        self._queue = self._histogram(
+            "laconic_queue_seconds", "Of it, waiting for the model.", "policy"
+        )
+        self._first_byte = self._histogram(
+            "laconic_upstream_first_byte_seconds",
+            "From sending to the upstream's status line.",
+            "upstream",
+        )
+        self._duration = self._histogram(
+            "laconic_exchange_seconds", "Arrival to last byte.", "policy"
+        )
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -81,8 +89,8 @@ class Metrics:
     def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode="livesum")
 
-    def _histogram(self, name: str, text: str) -> Histogram:
-        return Histogram(name, text, registry=self._registry, buckets=_SECONDS)
+    def _histogram(self, name: str, text: str, label: str) -> Histogram:
+        return Histogram(name, text, (label,), registry=self._registry, buckets=_SECONDS)
 
     def write(self, entry: LedgerEntry) -> None:
         """Count one exchange."""
@@ -100,11 +108,12 @@ class Metrics:
             if entry.key_name is not None:
                 self._tokens_by_key.labels(entry.key_name, "before").inc(entry.tokens_before)
                 self._tokens_by_key.labels(entry.key_name, "after").inc(entry.tokens_after)
-            self._compress.observe(entry.compress_ms / 1000)
-            self._queue.observe(entry.queue_ms / 1000)
+            self._compress.labels(policy).observe(entry.compress_ms / 1000)
+            self._queue.labels(policy).observe(entry.queue_ms / 1000)
         if entry.upstream_ttfb_ms is not None:
-            self._first_byte.observe(entry.upstream_ttfb_ms / 1000)
-        self._duration.observe(entry.duration_ms / 1000)
+            upstream = self._first_byte.labels(entry.upstream or "none")
+            upstream.observe(entry.upstream_ttfb_ms / 1000)
+        self._duration.labels(policy).observe(entry.duration_ms / 1000)
 
     def breaker(self, route: str, is_open: bool) -> None:  # noqa: FBT001 - a state, not a switch
         """Tell whether edits on a route are suspended."""
