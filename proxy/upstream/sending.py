@@ -94,8 +94,15 @@ class Door:
         return found
 
     async def connect(self, origin: Origin) -> Connection:
-        """Give a connection, new or kept, that is ours until it is released or closed."""
-        return await self.connector.connect(origin.knock, [], self._timeout)
+        """Give a connection, new or kept, that is ours until it is released or closed.
+
+        What came over a kept one while nobody asked would be taken for the answer.
+        """
+        while True:
+            connection = await self.connector.connect(origin.knock, [], self._timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
 
     def expect(self, protocol: ResponseHandler, method: str) -> None:
         """Prepare a connection for the response to a request."""
