@@ -9,15 +9,19 @@ from importlib.resources import files
 import entries
 import pytest
 from browser import CHROMIUM, chromium
+from driving import SCORER, passages, policy
+from fakes import DirectEngine
 from house import house, policies
 from servers import call, chat, upstream
 
 from proxy.compress.show import Fate, Shown, Stretch
 from proxy.dashboard.api import STATIC
+from proxy.gateway import Cascade
 from proxy.ledger import outcome_fields
 from proxy.ledger.capture import sealed
 from proxy.ledger.segments import packed
-from proxy.policy import PriceSpec, Route, UpstreamSpec, key_hash, layered, load_policies
+from proxy.memo import TurnMemo
+from proxy.policy import PolicySet, PriceSpec, Route, UpstreamSpec, key_hash, layered, load_policies
 from proxy.types import Address, Component, Kind, Mode, Outcome, Reason
 
 NEEDS_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")
@@ -304,6 +308,52 @@ async def test_every_page_is_accessible(ledger, scheme):
         await page.until("document.querySelector('#one del.context')?.offsetHeight")
         found = await page.run("axe.run().then((found) => found.violations)")
         assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found] == []
+
+
+class Ready(DirectEngine):
+    """Scores on the spot, and is always ready."""
+
+    def ready(self):
+        return True
+
+
+NAMES = ("lighthouse", "mill", "church", "bridge", "harbour", "school", "library", "railway")
+FACTS = [f"The {name} of the town is {7 * n} metres high." for n, name in enumerate(NAMES, 1)]
+
+
+@NEEDS_CHROMIUM
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_text_coloured_by_score_is_accessible_and_dollars_move_with_the_rate(scheme):
+    method = Cascade(TurnMemo(), lambda: SCORER.revision)
+    half = policy(name="on", components={"context": {"rate": 0.5}})
+    priced = (PriceSpec(input=1000, output=0),)
+    only = PolicySet({"on": half}, fallback="on", prices=priced)
+    body = json.dumps(chat(f"{passages(*FACTS)}\n\nHow high is the mill?").decode())
+    given = {"method": method, "engine": Ready(SCORER), "policy_set": only}
+    async with dashboard(**given) as home, chromium() as page:
+        await page.dark(scheme)
+        await page.open(f"http://127.0.0.1:{home.port}/laconic/#playground")
+        await page.until(READY)
+        await page.run(axe())
+        await page.run(f"document.querySelector('#body').value = {body}")
+        told = set()
+        for rate in (0.7, 0.3):
+            await page.run(f"rate.value = {rate}; rate.dispatchEvent(new Event('input'))")
+            await page.until(f"yaml.textContent.includes('rate: {rate}')")
+            told.add(await page.run("came.textContent.match(/[$][0-9.]+ as sent/)[0]"))
+        assert len(told) == 2
+        for colour in ("both", "component", "score"):
+            await page.run(f"colour.value = '{colour}'; colour.dispatchEvent(new Event('change'))")
+            assert await page.run(
+                "document.querySelectorAll('#leaves .s0, #leaves .s4').length > 1"
+            )
+            found = await page.run("axe.run().then((found) => found.violations)")
+            nodes = [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found]
+            assert nodes == [], colour
+        backgrounds = "getComputedStyle(document.querySelector('#leaves {}')).backgroundColor"
+        assert await page.run(backgrounds.format(".s4")) != await page.run(
+            backgrounds.format(".s0")
+        )
 
 
 @NEEDS_CHROMIUM
