@@ -2,13 +2,14 @@
 
     LACONIC_DATA=... python benchmarks/quality.py --write
 
-measures, rewrites the tables of docs/quality.md and the plots beside it, in about twenty minutes on
+measures, rewrites the tables of docs/quality.md and the plots beside it, in about half an hour on
 two cores.  It wants the ``bench`` extra (matplotlib, regex).  An interrupted run goes on where it
 was; ``--rebuild`` makes tables and plots of what docs/data holds.  Small runs while developing:
 ``--sets nq_30docs_dev --count nq_30docs_dev=2 --rates .5 .25 --methods cascade head``.
 
 Each case is shortened by every contender to every rate; documents' vectors and self-information,
-which do not depend on the rate, are computed once a case.  Rows go to build/quality, under the name
+which do not depend on the rate, are computed once a case.  Likelihoods are judged at the rates that
+the tables tell, once for equal prompts.  Rows go to build/quality, under the name
 of the models that made them.
 """
 
@@ -42,7 +43,7 @@ from metrics import (
     words_kept,
 )
 from proxy.scorers.causal_lm import load_causal_lm
-from quality_docs import write_docs
+from quality_docs import JUDGED_RATES, write_docs
 from quality_plots import write_plots
 from quality_summary import Row, Summary, summarised
 from sets import SETS, Case
@@ -139,8 +140,9 @@ def measure(task: Task) -> list[Row]:
     case = cases_of(task.set, task.count)[task.case]
     bench.forget_unless(case.documents)
     return [
-        _row(task, case, method, rate, bench, chosen[method], judge if task.judged else None)
+        _row(task, case, method, rate, bench, chosen[method], judge if judged else None)
         for method, rate in task.wanted
+        for judged in [task.judged and rate in JUDGED_RATES]
     ]
 
 
@@ -226,7 +228,7 @@ def parsed() -> argparse.Namespace:
     add("--methods", nargs="*", help="contenders by name; all where not given")
     add("--rates", nargs="*", type=float, default=list(RATES))
     add("--count", nargs="*", default=[], metavar="SET=N", help="cases of a set")
-    add("--judged", type=int, default=6, help="cases a set that are judged by likelihood")
+    add("--judged", type=int, default=10, help="cases a set that are judged by likelihood")
     add("--workers", type=int, default=2)
     add("--language-model", default="embedded")
     add("--classifier", help="for llmlingua2; left out without one")

@@ -16,6 +16,8 @@ BEGIN: Final = "<!-- benchmarks/quality.py writes from here -->"
 END: Final = "<!-- to here -->"
 MIDDLE_RATE: Final = 0.25
 """At which rate methods are compared over all sets."""
+JUDGED_RATES: Final = (0.5, MIDDLE_RATE)
+"""At which rates likelihoods are told."""
 
 ITEMS: Final = {
     "evidence": "evidence",
@@ -57,7 +59,9 @@ def _preamble(summary: Summary) -> Iterator[str]:
         f"Causal LM: {_named(models['language_model'])}; judge of likelihoods: {_named(judge)}.\n"
         "In brackets the 95 % bootstrap interval over cases.\n"
         f"† marks what is not at equal tokens: the achieved rate, which follows, was more than "
-        f"{TOLERANCE:.2f} from the one asked for in some case."
+        f"{TOLERANCE:.2f} from the one asked for in some case.\n"
+        "‡ marks where some case ended in a named outcome, its target out of reach: "
+        "`budget-infeasible` (the text passed whole) or `forced-over-budget`."
     )
     if models["classifier"] is None:
         yield "`llmlingua2` is left out: it needs a classifier, and none travels in the package."
@@ -119,7 +123,7 @@ def _headline(cell: Cell | None) -> str:
     if cell is None:
         return "not run"
     off = f" †{_rate(round(cell.achieved, 3))}" if cell.off else ""
-    return f"{percent(cell.headline)}{off}"
+    return f"{percent(cell.headline)}{off}{'‡' if cell.missed else ''}"
 
 
 def percent(found: Estimate) -> str:
@@ -194,7 +198,7 @@ def _total(cells: Sequence[Cell], key: str) -> str:
 
 def _likelihoods(summary: Summary) -> str:
     judged = list(dict.fromkeys(cell.set for cell in summary.cells if "nll" in cell.estimates))
-    columns = [(name, rate) for name in judged for rate in (0.5, MIDDLE_RATE)]
+    columns = [(name, rate) for name in judged for rate in JUDGED_RATES]
     rows = [
         [_method(m), *(_likelihood(summary.at(name, m, rate)) for name, rate in columns)]
         for m in _ordered(summary)

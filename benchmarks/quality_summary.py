@@ -19,6 +19,7 @@ import numpy as np
 
 from contenders import OWN
 from paired import mean
+from proxy.types import Reason
 from sets import SETS
 
 TOLERANCE: Final = 0.01
@@ -28,6 +29,7 @@ DECILES: Final = 10
 Estimate: TypeAlias = tuple[float, float, float]
 """A mean with its interval: (mean, low, high)."""
 
+MISSED: Final = (Reason.BUDGET_INFEASIBLE, Reason.FORCED_OVER_BUDGET)
 COUNTED: Final = ("corrupt", "joined", "broken")
 """Figures that are summed over cases; all others are means."""
 
@@ -56,7 +58,8 @@ class Row:
 class Cell:
     """A set, a method and a rate.
 
-    ``off`` counts the cases that are off target; ``estimates`` are the figures that a set is judged
+    ``off`` counts the cases that are off target, ``missed`` those of them that ended in a named
+    outcome (law 7); ``estimates`` are the figures that a set is judged
     by, and likelihoods; ``difference`` is the headline less the cascade's.
     """
 
@@ -66,6 +69,7 @@ class Cell:
     cases: int
     achieved: float
     off: int
+    missed: int
     estimates: dict[str, Estimate]
     difference: Estimate | None
     figures: dict[str, float]
@@ -160,6 +164,7 @@ def _cell(rows: Sequence[Row], own: Mapping[int, Row]) -> Cell:
         len(rows),
         round(float(np.mean([row.rate + row.error for row in rows])), 4),
         sum(abs(row.error) > TOLERANCE for row in rows),
+        sum(row.reason in MISSED for row in rows),
         {key: estimate(_values(rows, key)) for key in estimated},
         estimate(gaps) if gaps and first.method != OWN else None,
         {key: _combined(key, _values(rows, key)) for key in keys},

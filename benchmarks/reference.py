@@ -1,11 +1,13 @@
-"""Our LLMLingua beside the reference implementation: same model, same cases, same run, one thread.
+"""Our LLMLinguas beside the reference implementation: same model, cases and run, one thread.
 
     LACONIC_DATA=... python benchmarks/reference.py [--write docs/quality.md] [--json FILE]
     python benchmarks/reference.py --defects
 
 The reference goes first, at a rate; the tokens that it came to, counted by us, are then ours to
 spend, so that both are judged by what equally many tokens say.  Then the same with its alignment
-mended (``peers/llmlingua_peer.py``).  A case brings its figures together into every interval: 95 %,
+mended (``peers/llmlingua_peer.py``).  The same cases then under LongLLMLingua on both sides, which
+the question steers.  ``chance`` is what whole documents drawn at random keep for these tokens.  A
+case brings its figures together into every interval: 95 %,
 paired bootstrap.  ``--defects`` prints what the reference does where its defects show, and needs no
 data.  Both need ``make bench-peers``, and say so where it was not run.
 """
@@ -14,13 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from answers import SHAPES, Case, paragraph_cases, passage_cases, sampled
+from answers import SHAPES, Case, drawn, paragraph_cases, passage_cases, sampled
 from common import Pipeline, has_answer, policy, records
 from defects import measured
 from paired import write_block
@@ -39,8 +42,9 @@ from same_model import same_for_both
 
 BLOCK = "reference"
 """Between which comments ``--write`` puts the report."""
-POLICY = policy("llmlingua")
 QUESTION = "What happened?"
+DRAWS = 50
+"""How often documents are drawn at random for a case."""
 count = encoding_for("gpt-4o").count
 
 
@@ -63,12 +67,14 @@ class Ours(Pipeline):
         self.model = model
         self.reader = PassageReader(model)
 
-    def compress(self, documents: list[str], question: str, wanted: Target) -> Prompt:
-        """Compress documents to a target."""
+    def compress(
+        self, documents: list[str], question: str, wanted: Target, *, long: bool = False
+    ) -> Prompt:
+        """Compress documents to a target, by LLMLingua or by LongLLMLingua."""
         self.reader = PassageReader(self.model)
         self.documents.clear()
         self.questions.clear()
-        chosen = POLICY.with_context(wanted)
+        chosen = policy("longllmlingua" if long else "llmlingua").with_context(wanted)
         started, before = time.perf_counter(), time.process_time()
         found = self.run(SHAPES["context, question"](documents, question), chosen)
         spent = time.perf_counter() - started, time.process_time() - before
@@ -81,6 +87,25 @@ class Ours(Pipeline):
 
 
 @dataclass(frozen=True)
+class Column:
+    """Cases that are compressed alike, by LLMLingua or by LongLLMLingua.
+
+    ``all_sides``: with ours in float32 and the reference's alignment mended, too.
+    """
+
+    form: str
+    cases: Sequence[Case]
+    rate: float
+    long: bool = False
+    all_sides: bool = False
+
+    @property
+    def title(self) -> str:
+        """What stands over it."""
+        return self.form.format(self.rate)
+
+
+@dataclass(frozen=True)
 class Bench:
     """All that a trial needs."""
 
@@ -89,28 +114,37 @@ class Bench:
     fp32: Ours
     judge: CausalLM
 
-    def trial(self, case: Case, rate: float) -> Trial:
+    def trial(self, case: Case, column: Column) -> Trial:
         """Compress one case on all sides, one after the other, and judge what came of it."""
-        plain = self.reference.compress("", case.documents, case.question, rate=rate)
+        rate, long = column.rate, column.long
+        plain = self.reference.compress("", case.documents, case.question, rate=rate, long=long)
         theirs = _prompt(plain)
-        ours, fp32 = (_at(one, case, theirs.tokens) for one in (self.ours, self.fp32))
-        aligned = _prompt(
-            self.reference.compress("", case.documents, case.question, rate=rate, aligned=True)
-        )
-        again = _at(self.ours, case, aligned.tokens)
+        ours = _at(self.ours, case, theirs.tokens, long=long)
+        before = count("\n\n".join(case.documents))
         whole = "\n\n".join([*case.documents, case.question])
         return Trial(
-            before=count("\n\n".join(case.documents)),
+            before=before,
             prompt_tokens=count(whole),
             question_tokens=count(f"\n\n{case.question}"),
             whole_nll=self._likelihood(case, whole).nats,
+            chance=_chance(case, theirs.tokens / before),
             read=plain.read_tokens,
             reference=self._judged(case, theirs),
             ours=self._judged(case, ours),
-            fp32=self._judged(case, fp32),
-            aligned=self._judged(case, aligned),
-            ours_again=self._judged(case, again),
+            **(self._more(case, rate, theirs.tokens) if column.all_sides else {}),
         )
+
+    def _more(self, case: Case, rate: float, tokens: int) -> dict[str, Side]:
+        """Compress with ours in float32, and with the reference's alignment mended."""
+        theirs = _prompt(
+            self.reference.compress("", case.documents, case.question, rate=rate, aligned=True)
+        )
+        found = {
+            "fp32": _at(self.fp32, case, tokens),
+            "aligned": theirs,
+            "ours_again": _at(self.ours, case, theirs.tokens),
+        }
+        return {side: self._judged(case, prompt) for side, prompt in found.items()}
 
     def _judged(self, case: Case, prompt: Prompt) -> Side:
         found = self._likelihood(case, prompt.text)
@@ -127,20 +161,31 @@ class Bench:
         return answer_nll(self.judge, f"{prompt}\n\nAnswer:", f" {case.answers[0]}")
 
 
-def _at(ours: Ours, case: Case, tokens: int) -> Prompt:
-    return ours.compress(case.documents, case.question, Target(target_tokens=tokens))
+def _at(ours: Ours, case: Case, tokens: int, *, long: bool = False) -> Prompt:
+    return ours.compress(case.documents, case.question, Target(target_tokens=tokens), long=long)
+
+
+def _chance(case: Case, rate: float) -> float:
+    """Return how often whole documents drawn at random keep the answer, for as many tokens."""
+    rng = random.Random(case.question)
+    kept = (
+        has_answer(drawn(rng, case.documents, rate), case.answers, case.question)
+        for _ in range(DRAWS)
+    )
+    return sum(kept) / DRAWS
 
 
 def _prompt(found: Compressed) -> Prompt:
     return Prompt(found.text, count(found.context), found.seconds, found.processor_seconds)
 
 
-def trials(bench: Bench, cases: Sequence[Case], rate: float) -> list[Trial]:
+def trials(bench: Bench, column: Column) -> list[Trial]:
     """Try all cases, and tell of the progress on stderr."""
     found = []
-    for number, case in enumerate(cases, 1):
-        found.append(bench.trial(case, rate))
-        print(f"\rrate {rate}: {number} of {len(cases)}", end="", file=sys.stderr, flush=True)
+    for number, case in enumerate(column.cases, 1):
+        found.append(bench.trial(case, column))
+        told = f"\r{column.title}: {number} of {len(column.cases)}"
+        print(told, end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return found
 
@@ -180,9 +225,10 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--xquad", type=int, default=40, help="cases of eight paragraphs")
-    add("--nq", type=int, default=8, help="cases of thirty passages")
+    add("--nq", type=int, default=40, help="cases of thirty passages")
     add("--xquad-rates", type=float, nargs="*", default=[0.5, 0.25])
-    add("--nq-rates", type=float, nargs="*", default=[0.125])
+    add("--nq-rates", type=float, nargs="*", default=[0.25, 0.125])
+    add("--long-rates", type=float, nargs="*", default=[0.25], help="of both, LongLLMLingua")
     add("--language-model", default=EMBEDDED, help="name or folder, for both sides")
     add("--judge", help="what rates the answers, by name or folder; else the same model")
     add("--json", type=Path, help="where every case's figures go")
@@ -200,15 +246,15 @@ def _measured(bench: Bench, options: argparse.Namespace) -> tuple[str, object]:
         sampled(records("xquad_en"), max(60, options.xquad)), SHAPES["context, question"]
     )[: options.xquad]
     passages = passage_cases(sampled(records("nq_30docs_dev"), options.nq))
-    bench.trial(paragraphs[0] if paragraphs else passages[0], 0.5)  # the first is slow everywhere
-    found = {
-        f"{name} {rate}": trials(bench, cases, rate)
-        for name, cases, rates in (
-            ("XQuAD", paragraphs, options.xquad_rates),
-            ("NQ", passages, options.nq_rates),
-        )
-        for rate in (rates if cases else ())
-    }
+    columns = [
+        *(Column("XQuAD {}", paragraphs, rate, all_sides=True) for rate in options.xquad_rates),
+        *(Column("NQ {}", passages, rate) for rate in options.nq_rates),
+        *(Column("XQuAD {}, Long", paragraphs, rate, long=True) for rate in options.long_rates),
+        *(Column("NQ {}, Long", passages, rate, long=True) for rate in options.long_rates),
+    ]
+    columns = [column for column in columns if column.cases]
+    bench.trial(columns[0].cases[0], columns[0])  # the first is slow everywhere
+    found = {column.title: trials(bench, column) for column in columns}
     text = report(
         found,
         model=bench.ours.model.revision,

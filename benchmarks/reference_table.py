@@ -30,12 +30,13 @@ class Trial:
     prompt_tokens: int  # of context and question
     question_tokens: int
     whole_nll: float  # of the answer, after the prompt as it was
+    chance: float  # that whole documents drawn at random keep the answer
     read: int  # tokens that went through the reference's model
     reference: Side
     ours: Side  # at the reference's tokens, as it ships
-    fp32: Side  # the same in float32
-    aligned: Side  # the reference with its alignment mended
-    ours_again: Side  # ours at the tokens of that
+    fp32: Side | None = None  # the same in float32, if it was tried
+    aligned: Side | None = None  # the reference with its alignment mended, likewise
+    ours_again: Side | None = None  # ours at the tokens of that
 
 
 Figure = Callable[[Sequence[Trial]], str]
@@ -70,6 +71,8 @@ def _mean(values: Sequence[float]) -> float:
 
 def _speed(side: str) -> Figure:
     def told(trials: Sequence[Trial]) -> str:
+        if not _tried(trials, side):
+            return ""
         spent = sum(_each(trials, side, "processor_seconds"))
         return f"{sum(trial.before for trial in trials) / spent:,.0f}"
 
@@ -77,11 +80,15 @@ def _speed(side: str) -> Figure:
 
 
 def _speedup(side: str, clock: str = "processor_seconds") -> Figure:
-    return lambda trials: speedup(trials, side, clock).told("{:.2f}")
+    return lambda trials: (
+        speedup(trials, side, clock).told("{:.2f}") if _tried(trials, side) else ""
+    )
 
 
 def _both(figure: str, form: str, theirs: str, ours: str, scale: float = 1.0) -> Figure:
     def told(trials: Sequence[Trial]) -> str:
+        if not _tried(trials, theirs):
+            return ""
         means = (_mean(_each(trials, side, figure)) for side in (theirs, ours))
         return " / ".join(form.format(scale * mean) for mean in means)
 
@@ -90,10 +97,16 @@ def _both(figure: str, form: str, theirs: str, ours: str, scale: float = 1.0) ->
 
 def _apart(figure: str, form: str, theirs: str, ours: str, scale: float = 1.0) -> Figure:
     def told(trials: Sequence[Trial]) -> str:
+        if not _tried(trials, theirs):
+            return ""
         sides = ([scale * one for one in _each(trials, side, figure)] for side in (ours, theirs))
         return difference(*sides).told(form)
 
     return told
+
+
+def _tried(trials: Sequence[Trial], side: str) -> bool:
+    return all(getattr(trial, side) is not None for trial in trials)
 
 
 def _reached(trials: Sequence[Trial]) -> str:
@@ -125,6 +138,9 @@ ROWS: dict[str, Figure] = {
     "the same by the clock": _speedup("ours", "seconds"),
     "tokens/s, ours in float32": _speed("fp32"),
     "float32 : reference": _speedup("fp32"),
+    "answers kept by documents drawn at random, %": lambda trials: (
+        f"{100 * _mean([trial.chance for trial in trials]):.0f}"
+    ),
     "answers kept, %, reference / ours": _both("kept", "{:.0f}", "reference", "ours", 100),
     "**difference, points**": _apart("kept", "{:+.0f}", "reference", "ours", 100),
     "answers kept, %, aligned / ours": _both("kept", "{:.0f}", "aligned", "ours_again", 100),

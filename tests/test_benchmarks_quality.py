@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,14 @@ def test_differences_are_paired_and_unequal_tokens_are_marked():
     assert (other.headline[0], other.difference[0]) == (0.25, -0.75)
     assert (own.off, other.off) == (0, 3)
     assert "†" in quality_docs.page(summary)
+
+
+def test_targets_that_were_missed_by_name_are_marked():
+    missed = replace(row(0, "tail", 1.0, 1000), reason="budget-infeasible")
+    summary = summarised([*ROWS, missed], MODELS)
+    cells = [summary.at("xquad_en", method, 0.25).missed for method in ("cascade", "head", "tail")]
+    assert cells == [0, 0, 1]
+    assert "| tail | 100 †1‡ |" in quality_docs.page(summary)
 
 
 def test_figures_come_back_from_their_file():

@@ -52,6 +52,7 @@ TRIAL = Trial(
     prompt_tokens=210,
     question_tokens=10,
     whole_nll=1.5,
+    chance=0.125,
     read=400,
     reference=SLOW,
     ours=replace(SIDE, tokens=48),
@@ -79,6 +80,7 @@ def test_a_column_says_all_of_its_cases():
         "the same by the clock": "3.00 (3.00 to 3.00)",
         "tokens/s, ours in float32": "400",
         "float32 : reference": "2.00 (2.00 to 2.00)",
+        "answers kept by documents drawn at random, %": "12",
         "answers kept, %, reference / ours": "0 / 100",
         "**difference, points**": "+100 (+100 to +100)",
         "answers kept, %, aligned / ours": "100 / 100",
@@ -94,6 +96,18 @@ def test_a_column_says_all_of_its_cases():
     assert "`tiny@1`" in told
     assert "`judge@2`" in told
     assert "llmlingua 0.2.2" in told
+
+
+def test_what_was_not_tried_is_left_open():
+    text = report({"NQ": [replace(TRIAL, fp32=None, aligned=None, ours_again=None)]}, "a", "b", {})
+    assert [line for line in text.splitlines() if line.endswith(" | |")] == [
+        "| tokens/s, ours in float32 | |",
+        "| float32 : reference | |",
+        "| answers kept, %, aligned / ours | |",
+        "| difference, points | |",
+        "| NLL, aligned / ours | |",
+        "| difference, nats per token | |",
+    ]
 
 
 def test_a_block_is_replaced_and_the_rest_stays(tmp_path):

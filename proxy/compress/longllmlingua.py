@@ -7,7 +7,8 @@ restricts it to them:
 
     r_k = -(1/N) sum_i log p(x_i of question and sentence | document k)         low = relevant
 
-and taken, the most relevant first, until they hold k times the budget.  A document's rate follows
+and taken, the most relevant first, until they hold k times the budget.  With k near 1 the few best
+ones keep most of their words; LLMLingua's 2 would halve them.  A document's rate follows
 from its rank among the K that were taken (Sec. 4.3), with rank 1/2, 3/2, ... K - 1/2 so that the
 rates average tau:
 

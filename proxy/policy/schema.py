@@ -297,7 +297,7 @@ class LongLLMLingua(_Method):
 
     name: Literal["longllmlingua"]
     """This method's name."""
-    k: Annotated[float, Field(ge=1)] = 2.0
+    k: Annotated[float, Field(ge=1)] = 1.2
     """Documents are chosen for k times the budget, and then shortened to it."""
     delta: Annotated[float, Field(ge=0, le=1)] = 0.3
     """How much more the best document keeps than the middle one, and the worst less."""
