@@ -1,6 +1,9 @@
 """LLMLingua: equal to its slow twins, exact in its budgets, and none of the reference's defects."""
 
+import json
+import random
 import re
+import uuid
 from itertools import chain, pairwise
 
 import pytest
@@ -593,6 +596,21 @@ def test_code_and_data_lose_no_word():
     text = passages("The pier is long.", "The pier is old.", "The pier is red.") + f"\n\n{code}"
     left = compressed(text, choices(0.6)).text(0)
     assert code in left or "def" not in left
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.25, 0.33, 0.4, 0.5, 0.6, 0.7, 0.8])
+def test_rows_of_data_are_whole_and_within_the_budget(rate):
+    """Rows cost other than they were reckoned at: at .33 and at .5 one more has to go."""
+    rng = random.Random(5)  # noqa: S311 - a seed, no secret
+    keys = [str(uuid.UUID(int=rng.getrandbits(128))) for _ in range(24)]
+    rows = dict(zip(keys[::2], keys[1::2], strict=True))
+    run = compressed(f"JSON data:\n{json.dumps(rows, indent=1)}", choices(rate))
+    context = run.outcome.components[Component.CONTEXT]
+    longest = max(ENCODING.count(f' "{key}": "{value}",\n') for key, value in rows.items())
+    assert 0 <= rate * context.before - context.after < 2 * longest
+    assert run.reasons == {}
+    left = json.loads(run.text(0).removeprefix("JSON data:").removesuffix("What happened?"))
+    assert left.items() <= rows.items()
 
 
 def test_text_that_the_model_cannot_judge_loses_no_word():

@@ -515,21 +515,39 @@ def _fitted(
 ) -> tuple[frozenset[int], Reason | None]:
     """Bring one component to its exact budget, the least surprising words first to go.
 
-    A budget that no word fits is named, not met with nothing (law 7).
+    Where that is not enough, what loses no word goes, too, as the wholes that it is.  A budget that
+    no word fits is named, not met with nothing (law 7).
     """
     mine = {i for i in reading.nats.keys() | kept if _component(case, i) is component}
     others = kept - mine
-    count = measure_of(case.wording, case.scene, component)
-    free = mine & case.droppable
-    ranked = sorted(free, key=lambda i: (-reading.nats.get(i, np.inf), i))
-    fitted = fit_words(
-        kept & mine, ranked, case.wording.costs, lambda words: count(others | set(words)), target
-    )
+    measure = measure_of(case.wording, case.scene, component)
+
+    def count(words: Collection[int]) -> int:
+        return measure(others.union(words))
+
+    fitted, free = kept & mine, frozenset[int]()
+    for more in (case.droppable, case.yielding):
+        free |= mine & more
+        fitted = fit_words(fitted, _ranked(case, reading, free), case.wording.costs, count, target)
+        if count(fitted) <= target:
+            break
     if free and fitted.isdisjoint(free):
         whole = case.wording.of_units(case.material.selectable(component))
         return others.union(whole), Reason.BUDGET_INFEASIBLE
-    over = count(others | fitted) > target
+    over = count(fitted) > target
     return others | fitted, Reason.FORCED_OVER_BUDGET if over else None
+
+
+def _ranked(case: Case, reading: Reading, words: Collection[int]) -> list[int]:
+    """Order words by surprise; of those that were not read apart, the document's counts."""
+
+    def key(i: int) -> tuple[float, float, int]:
+        if i in reading.nats:
+            return -reading.nats[i], 0.0, i
+        document = case.material.units[case.wording.unit[i]].document
+        return -np.inf, -round(case.perplexity[document], DIGITS), i
+
+    return sorted(words, key=key)
 
 
 def _component(case: Case, word: int) -> Component:
