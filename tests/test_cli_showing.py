@@ -78,6 +78,7 @@ async def test_scores_are_seen_behind_the_text_on_a_terminal():
 async def test_what_cannot_be_read_says_why():
     text = written(await tried(b'{"messages": 1}'))
     assert 'reason "unparsed"' in text
+    assert "dollars" not in text
     assert "──" not in text
 
 

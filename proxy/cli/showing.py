@@ -50,7 +50,8 @@ def write(found: Trial, console: Console) -> None:
     if not plain and any(s.score is not None for leaf in found.leaves for s in leaf.stretches):
         console.print(legend())
     console.print(_summary(found.prepared.outcome))
-    console.print(f"dollars {found.cost.told()}")
+    if found.prepared.outcome.tokens_before is not None:
+        console.print(f"dollars {found.cost.told()}")
 
 
 def _summary(outcome: Outcome) -> str:

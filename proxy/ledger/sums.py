@@ -63,7 +63,9 @@ GROUP: Final[Mapping[str, str]] = {
     "key_name": "key_name",
     "reason": "reason",
     "arm": "arm",
-    "size": " + ".join(f"(coalesce({_BILLED}, 0) > {least})" for least in THRESHOLDS),
+    "size": f"CASE WHEN coalesce({_BILLED}, 0) > {THRESHOLDS[0]} THEN "
+    + " + ".join(f"({_BILLED} > {least})" for least in THRESHOLDS)
+    + " ELSE 0 END",
     "written": "coalesce(cache_write_tokens, 0) > 0",
 }
 """What a group is told by, each from the columns of a row."""
