@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,6 +24,8 @@ from prometheus_client.registry import Collector
 from proxy.ledger import LedgerEntry
 from proxy.memo import Usage
 from proxy.types import Reason
+
+Labelled = TypeVar("Labelled", Counter, Gauge, Histogram)
 
 MemoUsage: TypeAlias = Callable[[], Mapping[str, Usage]]
 """Tells how the memo has served so far, by where it looked: memory, disk."""
@@ -46,6 +48,7 @@ class Metrics:
 
     def _begin(self, registry: CollectorRegistry | None) -> None:
         self._registry = registry
+        self._children: dict[tuple[object, tuple[object, ...]], Any] = {}
         self._exchanges = self._counter(
             "laconic_exchanges", "Exchanges.", ("policy", "reason", "ended")
         )
@@ -95,25 +98,32 @@ class Metrics:
     def write(self, entry: LedgerEntry) -> None:
         """Count one exchange."""
         policy = entry.policy or "none"
-        self._exchanges.labels(policy, entry.reason or "none", entry.ended).inc()
-        self._answers.labels(entry.status or "none").inc()
+        self._of(self._exchanges, policy, entry.reason or "none", entry.ended).inc()
+        self._of(self._answers, entry.status or "none").inc()
         self._resent.inc(entry.resent)
         if entry.key_name is not None:
-            self._by_key.labels(entry.key_name).inc()
+            self._of(self._by_key, entry.key_name).inc()
         if entry.reason is Reason.FAILED:
-            self._faults.labels(entry.detail or "unknown").inc()
+            self._of(self._faults, entry.detail or "unknown").inc()
         if entry.tokens_before is not None and entry.tokens_after is not None:
-            self._tokens.labels(policy, "before").inc(entry.tokens_before)
-            self._tokens.labels(policy, "after").inc(entry.tokens_after)
+            self._of(self._tokens, policy, "before").inc(entry.tokens_before)
+            self._of(self._tokens, policy, "after").inc(entry.tokens_after)
             if entry.key_name is not None:
-                self._tokens_by_key.labels(entry.key_name, "before").inc(entry.tokens_before)
-                self._tokens_by_key.labels(entry.key_name, "after").inc(entry.tokens_after)
-            self._compress.labels(policy).observe(entry.compress_ms / 1000)
-            self._queue.labels(policy).observe(entry.queue_ms / 1000)
+                self._of(self._tokens_by_key, entry.key_name, "before").inc(entry.tokens_before)
+                self._of(self._tokens_by_key, entry.key_name, "after").inc(entry.tokens_after)
+            self._of(self._compress, policy).observe(entry.compress_ms / 1000)
+            self._of(self._queue, policy).observe(entry.queue_ms / 1000)
         if entry.upstream_ttfb_ms is not None:
-            upstream = self._first_byte.labels(entry.upstream or "none")
+            upstream = self._of(self._first_byte, entry.upstream or "none")
             upstream.observe(entry.upstream_ttfb_ms / 1000)
-        self._duration.labels(policy).observe(entry.duration_ms / 1000)
+        self._of(self._duration, policy).observe(entry.duration_ms / 1000)
+
+    def _of(self, metric: Labelled, *labels: object) -> Labelled:
+        """Return a metric's child: looking one up costs the library as much as counting with it."""
+        child = self._children.get((metric, labels))
+        if child is None:
+            child = self._children[metric, labels] = metric.labels(*labels)
+        return child
 
     def breaker(self, route: str, is_open: bool) -> None:  # noqa: FBT001 - a state, not a switch
         """Tell whether edits on a route are suspended."""
