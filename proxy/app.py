@@ -15,12 +15,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, NoReturn, TextIO
 from urllib.parse import urlsplit
 
 import orjson
@@ -310,11 +310,12 @@ class LibraryLog(logging.Handler):
         )
 
 
-async def serve(settings: Settings, worker: Worker | None = None) -> None:
+async def serve(settings: Settings, worker: Worker | None = None) -> bool:
     """Listen and serve until SIGINT or SIGTERM; what is in flight then gets time to end.
 
     A ``worker`` serves beside others, and its lifeline's end stops it too.  Raises PolicyError for
-    settings, policies, a model or a port that cannot be used.
+    settings, policies, a model or a port that cannot be used.  Tells whether all that it began has
+    ended: a model may be in the midst of loading.
     """
     refuse_itself(settings)
     policies = open_policies(settings)
@@ -343,28 +344,50 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
     admin = build_runner(app[ADMIN], settings) if ADMIN in app else None
     log = structlog.get_logger("laconic")
     try:
-        shared = worker is not None
-        host, port = await listen(runner, settings.host, settings.port, shared=shared)
-        if admin is not None and settings.admin_port is not None:
-            await listen(admin, settings.admin_host, settings.admin_port, shared=shared, admin=True)
-        engine.start()
-        log.info("listening", url=f"http://{_bracketed(host)}:{port}", upstream=settings.upstream)
-        lifeline = None if worker is None else worker.lifeline
-        await _until_stopped(engine, policies, settings.policies, lifeline)
+        with _hearing(None if worker is None else worker.lifeline) as (stop, reload):
+            url = await _listen_both(runner, admin, settings, shared=worker is not None)
+            engine.start()
+            log.info("listening", url=url, upstream=settings.upstream)
+            await _until_stopped(engine, policies, settings.policies, stop, reload)
         log.info("stopping", drain_s=DRAIN_S)
     finally:
         await runner.cleanup()
         if admin is not None:
             await admin.cleanup()
         files = [each for each in (disk, marks, sent) if each is not None]
-        await asyncio.to_thread(_close_all, engine, *sinks, *files)
+        ended = await asyncio.to_thread(engine.close)
+        await asyncio.to_thread(_close_all, *sinks, *files)
+    return ended
+
+
+async def _listen_both(
+    runner: web.AppRunner, admin: web.AppRunner | None, settings: Settings, *, shared: bool
+) -> str:
+    """Listen for callers and, on a port of its own, for who looks at figures; return our URL."""
+    host, port = await listen(runner, settings.host, settings.port, shared=shared)
+    if admin is not None and settings.admin_port is not None:
+        await listen(admin, settings.admin_host, settings.admin_port, shared=shared, admin=True)
+    return f"http://{_bracketed(host)}:{port}"
 
 
 def run(settings: Settings, worker: Worker | None = None) -> None:
     """Configure logging and serve, on uvloop where it is installed."""
     configure_logging(settings, worker=None if worker is None else worker.number)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve(settings, worker))
+        ended = runner.run(serve(settings, worker))
+    if not ended:
+        _end_at_once()
+
+
+def _end_at_once() -> NoReturn:
+    """End the process and leave the interpreter as it is.
+
+    Torch aborts the process where the interpreter is taken down around a thread that is in it.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -569,10 +592,9 @@ def _close_all(*opened: ModelEngine | Sink | DiskMemo | Sent) -> None:
         one.close()
 
 
-async def _until_stopped(
-    engine: ModelEngine, policies: PolicyStore, directory: Path | None, lifeline: int | None
-) -> None:
-    """Wait for a signal or the lifeline's end; load the model and keep the policies fresh."""
+@contextmanager
+def _hearing(lifeline: int | None) -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Hear signals and the lifeline, from before anything is said: give the stop, the reload."""
     loop = asyncio.get_running_loop()
     stop, reload = asyncio.Event(), asyncio.Event()
     signals = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGHUP: reload}
@@ -580,6 +602,23 @@ async def _until_stopped(
         loop.add_signal_handler(number, event.set)
     if lifeline is not None:
         loop.add_reader(lifeline, _hear, lifeline, stop, reload)
+    try:
+        yield stop, reload
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        if lifeline is not None:
+            loop.remove_reader(lifeline)
+
+
+async def _until_stopped(
+    engine: ModelEngine,
+    policies: PolicyStore,
+    directory: Path | None,
+    stop: asyncio.Event,
+    reload: asyncio.Event,
+) -> None:
+    """Wait for the stop; load the model and keep the policies fresh."""
     stopping = asyncio.create_task(stop.wait())
     loading = asyncio.create_task(_load(engine))
     watching = asyncio.create_task(watch_policies(policies, directory, reload))
@@ -589,10 +628,6 @@ async def _until_stopped(
             loading.result()
         await stopping
     finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
-        if lifeline is not None:
-            loop.remove_reader(lifeline)
         for task in (stopping, loading, watching):
             task.cancel()
         await asyncio.gather(stopping, loading, watching, return_exceptions=True)

@@ -408,13 +408,13 @@ except PolicyError as error:
 
 
 @contextmanager
-def process(**values):
+def process(start=START, **values):
     """A proxy of its own, started as the command line starts it."""
     given = {"ledger_path": "none", "memo_path": "none"} | values
     arguments = [f"{name}={value}" for name, value in given.items()]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LACONIC_")}
     started = subprocess.Popen(  # noqa: S603 - our own interpreter and text
-        [sys.executable, "-c", START, *arguments],
+        [sys.executable, "-c", start, *arguments],
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
@@ -426,6 +426,26 @@ def process(**values):
         started.kill()
         started.wait()
         started.stderr.close()
+
+
+async def test_a_model_in_the_midst_of_loading_holds_up_no_stop(tmp_path):
+    """Nor is the interpreter taken down around it: torch would abort the process."""
+    os.mkfifo(tmp_path / "config.json")  # whoever reads it waits for ever
+    port = free_port()
+    start = f"import atexit, os\natexit.register(os.write, 2, b'taken down')\n{START}"
+    for model, told in ((tmp_path, False), ("embedded", True)):
+        with process(
+            start, upstream="http://127.0.0.1:9", port=port, language_model=model
+        ) as started:
+            async with asyncio.timeout(60):
+                while "listening" not in await asyncio.to_thread(started.stderr.readline):
+                    pass
+            if told:
+                await until_ready(port, 60)
+            started.terminate()
+            rest = await asyncio.to_thread(started.stderr.read)
+            assert started.wait(60) == 0
+        assert ("taken down" in rest) is told
 
 
 async def test_a_process_from_start_to_stop(tmp_path):

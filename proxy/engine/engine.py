@@ -93,10 +93,11 @@ class Engine:
         """Wait, without an event loop, until the model is loaded; raises what loading raised."""
         self._loaded.result(timeout_s)
 
-    def close(self, timeout_s: float = _CLOSE_S) -> None:
+    def close(self, timeout_s: float = _CLOSE_S) -> bool:
         """Stop after the windows in work; who still waits gets ScorerFailed.
 
-        A thread that hangs in the model is left behind after ``timeout_s``.
+        A thread that hangs in the model is left behind after ``timeout_s``.  Return whether none
+        was.
         """
         with self._changed:
             self._closing = True
@@ -107,6 +108,7 @@ class Engine:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in self._threads)
 
     @property
     def revision(self) -> str:
