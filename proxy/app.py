@@ -63,6 +63,7 @@ from proxy.scorers import Models, load_models
 from proxy.settings import LogFormat, Settings
 from proxy.tokens import preload
 from proxy.upstream import HEADER_COUNT, Address, Limits, Upstreams, leads_to
+from proxy.wire import ENDPOINTS
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
 ADMIN: Final = web.AppKey("admin", web.Application)
@@ -77,6 +78,7 @@ _MARKS: Final = "turns.sqlite3"  # which turns pass verbatim for good, whichever
 _SENT: Final = "sent.sqlite3"  # the digests of what was sent before, by whichever worker
 _MARKS_BYTES: Final = 64 * 2**20
 _LONGEST_MESSAGE = 200
+_USUAL = tuple(f"/v1{endpoint.path}" for endpoint in ENDPOINTS)  # found sooner than by a pattern
 _OWN_PATH = "/laconic"  # what is below it is ours and never the upstream's
 
 
@@ -155,6 +157,8 @@ def build_app(
     dashboard = Dashboard(policies, prepare, settings.ledger_path, settings.upstream)
     admin = Admin(engine, policies, metrics, flush, settings.admin_token, dashboard)
     _answer_ourselves(app, admin, settings)
+    for path in _USUAL:
+        app.router.add_route("*", path, _handle)
     app.router.add_route("*", r"/{tail:[\s\S]*}", _handle)
     return app
 

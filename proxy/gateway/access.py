@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Final
 
 from proxy.errors import CallerError
 from proxy.policy import api_key_of, key_hash
@@ -29,6 +30,10 @@ class Guest:
     as_credential: bool = False
 
 
+ANYBODY: Final = Guest()
+"""Who comes where no keys are asked for."""
+
+
 class Access:
     """The keys, by name."""
 
@@ -39,7 +44,7 @@ class Access:
     def admit(self, headers: Mapping[str, str]) -> Guest:
         """Tell whose request this is.  Raises CallerError (401)."""
         if not self._keys:
-            return Guest()
+            return ANYBODY
         shown = headers.get(KEY_HEADER)
         offered = api_key_of(headers) if shown is None else shown.strip()
         name = self._name(offered) if offered else None

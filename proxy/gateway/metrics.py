@@ -100,7 +100,8 @@ class Metrics:
         policy = entry.policy or "none"
         self._of(self._exchanges, policy, entry.reason or "none", entry.ended).inc()
         self._of(self._answers, entry.status or "none").inc()
-        self._resent.inc(entry.resent)
+        if entry.resent:
+            self._resent.inc()
         if entry.key_name is not None:
             self._of(self._by_key, entry.key_name).inc()
         if entry.reason is Reason.FAILED:

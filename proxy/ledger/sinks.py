@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -59,22 +58,25 @@ class Clerk:
         for make in makers:
             self._write(make)
         for sink in self._sinks:
-            self._guarded(sink.settle)
+            self._settle(sink)
 
     def _write(self, make: Callable[[], LedgerEntry]) -> None:
         """Write one entry, and hold back what may be."""
-        self._guarded(partial(self._hand_on, make))
-
-    def _hand_on(self, make: Callable[[], LedgerEntry]) -> None:
-        entry = make()
-        for sink in self._sinks:
-            sink.write(entry)
-
-    def _guarded(self, job: Callable[[], object]) -> None:
         try:
-            job()
+            entry = make()
+            for sink in self._sinks:
+                sink.write(entry)
         except Exception as error:  # noqa: BLE001 - one entry's fault is not the next one's
-            self._log.error("ledger-fault", type=type(error).__name__)
+            self._tell(error)
+
+    def _settle(self, sink: Sink) -> None:
+        try:
+            sink.settle()
+        except Exception as error:  # noqa: BLE001 - nor is one sink's
+            self._tell(error)
+
+    def _tell(self, fault: Exception) -> None:
+        self._log.error("ledger-fault", type=type(fault).__name__)
 
 
 class LogSink:

@@ -10,7 +10,7 @@ recovery is asked for, ``reword_body`` or a ``RewordedStream`` rewords its texts
 
 from proxy.wire.chat import parse_chat
 from proxy.wire.encoding import Decoder, decode_body
-from proxy.wire.endpoints import CHAT, Endpoint, endpoint_for, endpoint_of
+from proxy.wire.endpoints import CHAT, ENDPOINTS, Endpoint, endpoint_for, endpoint_of
 from proxy.wire.errors import BodyTooLarge, Unparsed
 from proxy.wire.headers import (
     LaconicHeaders,
@@ -36,6 +36,7 @@ from proxy.wire.websocket import asks_for_websocket
 
 __all__ = [
     "CHAT",
+    "ENDPOINTS",
     "BodyTooLarge",
     "Decoder",
     "Endpoint",
