@@ -55,10 +55,18 @@ class Found:
     alone_ms: list[float] = field(default_factory=list)  # median latency, one at a time
 
 
-async def load(
+async def load(base: str, requests: int, concurrency: int) -> tuple[float, list[float]]:
+    """Return requests per second, and each one's latency in ms.
+
+    Connections are new each time: some servers close those that wait for their next turn.
+    """
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        return await _load(session, base, requests, concurrency)
+
+
+async def _load(
     session: aiohttp.ClientSession, base: str, requests: int, concurrency: int
 ) -> tuple[float, list[float]]:
-    """Return requests per second, and each one's latency in ms."""
     todo, latencies_ms = iter([chat(next(NUMBERS)) for _ in range(requests)]), list[float]()
 
     async def caller() -> None:
@@ -78,18 +86,16 @@ async def load(
 async def measure(targets: dict[str, Server], requests: int, concurrency: int) -> dict[str, Found]:
     """Ask every target in turn, several rounds."""
     found = {name: Found() for name in targets}
-    connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        for server in targets.values():
-            await load(session, server.url, 50, 4)
-        for number in range(ROUNDS):
-            progress(f"round {number + 1} of {ROUNDS}")
-            for name, server in targets.items():
-                share = SLOW_SHARE if name in PEERS else 1
-                per_s, _ = await load(session, server.url, requests // share, concurrency)
-                _, alone = await load(session, server.url, ALONE // share, 1)
-                found[name].per_s.append(per_s)
-                found[name].alone_ms.append(median(alone))
+    for server in targets.values():
+        await load(server.url, 50, 4)
+    for number in range(ROUNDS):
+        progress(f"round {number + 1} of {ROUNDS}")
+        for name, server in targets.items():
+            share = SLOW_SHARE if name in PEERS else 1
+            per_s, _ = await load(server.url, requests // share, concurrency)
+            _, alone = await load(server.url, ALONE // share, 1)
+            found[name].per_s.append(per_s)
+            found[name].alone_ms.append(median(alone))
     return found
 
 
