@@ -162,7 +162,13 @@ class Running:
         self.process, self.port = process, port
 
     async def ready(self):
+        """Wait until whichever worker a connection comes to is ready."""
         await until_ready(self.port, LONG_S)
+        in_a_row = 0
+        async with asyncio.timeout(LONG_S):
+            while in_a_row < 30:
+                is_ready = (await call(self.port, "GET", "/readyz")).status == 200
+                in_a_row = in_a_row + 1 if is_ready else 0
 
     async def said(self):
         """Everything it wrote to its standard streams, once it has ended."""
