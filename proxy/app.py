@@ -652,7 +652,7 @@ async def _load(engine: ModelEngine) -> None:
         log.error("model-failed", type=type(error).__name__)  # noqa: TRY400 - no traceback: law 11
     else:
         gc.collect()
-        gc.set_threshold(10_000, 20, 50)
+        gc.set_threshold(10_000, 20, 50)  # a request's objects are no cycles, or hardly any
         gc.freeze()  # what is loaded stays: nothing in it is worth looking through again
         log.info("ready", model=engine.revision, tokens_per_s=round(engine.tokens_per_s))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from entries import SAVED
 
 from proxy.errors import PolicyError
 from proxy.ledger import (
@@ -35,22 +36,9 @@ from proxy.ledger import (
 from proxy.ledger.entry import field_docs, stats
 from proxy.ledger.files import used_bytes
 from proxy.ledger.sqlite import MIGRATIONS, columns
-from proxy.types import Component, Count, Mode, Outcome, Reason
+from proxy.types import Mode, Outcome, Reason
 
-OUTCOME = Outcome(
-    policy="rag",
-    mode=Mode.ON,
-    tokens_before=1000,
-    tokens_after=400,
-    components={Component.CONTEXT: Count(900, 300), Component.QUESTION: Count(100, 100)},
-    encoding="o200k_base",
-    first_saved=500,
-    repeat_saved=100,
-    recalled_tokens=20,
-    cache_breaks=1,
-    scored_tokens=950,
-    compress_ms=12.5,
-)
+OUTCOME = replace(SAVED, recalled_tokens=20, cache_breaks=1, scored_tokens=950, compress_ms=12.5)
 ENTRY = LedgerEntry(
     request_id="req_1",
     started_at="2026-03-01T10:00:00.000000+00:00",
