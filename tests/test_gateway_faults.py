@@ -218,9 +218,10 @@ async def test_a_trickle_is_no_stall(request_):
     assert entry.ended is Ended.COMPLETE
 
 
-async def test_more_than_the_length_said_is_nobodys():
-    """What stands behind an answer is not the next one's."""
-    first = answer(200, b"first", headers=[JSON]) + answer(200, b"smuggled", headers=[JSON])
+@pytest.mark.parametrize("surplus", [b"X", b"\r\n", answer(200, b"smuggled", headers=[JSON])])
+async def test_more_than_the_length_said_is_nobodys(surplus):
+    """What stands behind an answer is neither its own nor the next one's."""
+    first = answer(200, b"first", headers=[JSON]) + surplus
 
     async def script(seen, wire):
         await wire.send(first if seen.target == "/v1/first" else answer(200, b"second"))
@@ -228,7 +229,7 @@ async def test_more_than_the_length_said_is_nobodys():
     async with upstream(script) as far, house(far) as home:
         bodies = [(await call(home.port, "GET", f"/v1/{n}")).body for n in ("first", "second")]
         entries = [await home.ledger.entry(n) for n in (1, 2)]
-    assert bodies == [b"first", b"second"]
+    assert (bodies, far.connections) == ([b"first", b"second"], 2)
     assert [entry.ended for entry in entries] == [Ended.COMPLETE] * 2
 
 

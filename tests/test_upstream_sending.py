@@ -36,25 +36,6 @@ async def test_it_is_repeated_once():
     assert len(far.seen) == 2
 
 
-async def test_what_came_unasked_over_a_kept_connection_is_no_answer():
-    kept, sent = asyncio.Event(), asyncio.Event()
-
-    async def says_more(seen, wire):
-        await wire.send(answer(200, b"first"))
-        await kept.wait()
-        await wire.send(answer(200, b"unasked"))
-        sent.set()
-
-    async with upstream(says_more, replies(200, b"second")) as far, Upstream() as near:
-        assert await ask(near, Outgoing("POST", far.url + "/", (), b"{}")) == (200, b"first")
-        kept.set()
-        await sent.wait()
-        for _ in range(3):  # what is in the socket is read when the loop next looks
-            await asyncio.sleep(0)
-        assert await ask(near, Outgoing("POST", far.url + "/", (), b"{}")) == (200, b"second")
-    assert far.connections == 2
-
-
 async def pieces(*parts):
     for part in parts:
         yield part

@@ -14,6 +14,7 @@ from typing import Self, TypeAlias
 
 import aiohttp
 
+from proxy.upstream.answers import AnswerConnector
 from proxy.upstream.messages import Outgoing
 from proxy.upstream.sending import ITSELF, Door, Sending
 
@@ -50,9 +51,7 @@ class Upstream:
         limits = limits or Limits()
         self._own: tuple[Address, ...] = ()
         self._door = Door(
-            aiohttp.TCPConnector(
-                limit=0, socket_factory=self._socket, ssl=True if tls is None else tls
-            ),
+            AnswerConnector(limit=0, socket_factory=self._socket, ssl=True if tls is None else tls),
             aiohttp.ClientTimeout(total=None, connect=limits.connect_s, sock_read=limits.read_s),
             proxy,
             limits.header_bytes,

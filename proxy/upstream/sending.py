@@ -21,6 +21,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from yarl import URL
 
 from proxy.errors import LoopDetected, UpstreamTimeout, UpstreamUnavailable
+from proxy.upstream.answers import FINAL, SWITCHING, AnswerConnector
 from proxy.upstream.messages import HOP_HEADER, Answer, Outgoing, Streamed, fields, head_of
 from proxy.upstream.pipe import Pipe
 
@@ -31,7 +32,6 @@ ITSELF: Final = "this proxy itself"
 
 _AT_ONCE = 64 * 1024  # a body up to here goes in one packet with the headers
 _SLICE = 256 * 1024  # a larger one is written in slices, so that a slow upstream holds it back
-_SWITCHING, _FINAL = 101, 200  # statuses
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 _LOST = (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)
 
@@ -72,7 +72,7 @@ class Door:
 
     def __init__(
         self,
-        connector: aiohttp.TCPConnector,
+        connector: AnswerConnector,
         timeout: aiohttp.ClientTimeout,
         proxy: str | None,
         header_bytes: int,
@@ -94,15 +94,8 @@ class Door:
         return found
 
     async def connect(self, origin: Origin) -> Connection:
-        """Give a connection, new or kept, that is ours until it is released or closed.
-
-        What came over a kept one while nobody asked would be taken for the answer.
-        """
-        while True:
-            connection = await self.connector.connect(origin.knock, [], self._timeout)
-            if connection.protocol is None or not connection.protocol.should_close:
-                return connection
-            connection.close()
+        """Give a connection, new or kept, that is ours until it is released or closed."""
+        return await self.connector.connect(origin.knock, [], self._timeout)
 
     def expect(self, protocol: ResponseHandler, method: str) -> None:
         """Prepare a connection for the response to a request."""
@@ -240,11 +233,15 @@ async def _final(protocol: ResponseHandler) -> tuple[RawResponseMessage, aiohttp
     """Read the first response that is not interim (RFC 9110, 15.2).
 
     aiohttp forgets its read timeout at an interim one: those that follow are waited for no longer.
+    Raises HttpProcessingError where the body that came with it is broken already.
     """
     message, body = await protocol.read()
-    while message.code < _FINAL and message.code != _SWITCHING:
+    while message.code < FINAL and message.code != SWITCHING:
         async with asyncio.timeout(protocol.read_timeout):
             message, body = await protocol.read()
+    broken = protocol.exception()
+    if isinstance(broken, HttpProcessingError) and not body.is_eof():
+        raise broken
     return message, body
 
 
