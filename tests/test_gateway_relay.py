@@ -285,11 +285,76 @@ async def test_nothing_is_added_to_a_bare_answer():
     assert got.names() == ["Content-Length", "x-laconic-request-id"]
 
 
-async def test_header_bytes_beyond_ascii_pass_to_the_caller_where_they_are_utf_8():
-    script = replies(200, headers=[("X-L", "caf\u00e9 \udce9")])
-    async with upstream(script) as far, house(far) as home:
-        got = await call(home.port, "GET", "/v1/x", None, [("X-L", "\u4f60 \udce9!")])
-    assert (far.last.get("x-l"), got.get("x-l")) == ("\u4f60 \udce9!", "caf\u00e9 ")
+OBS_TEXT = "".join(chr(0xDC00 + byte) for byte in range(0x80, 0x100))  # as surrogates stand for it
+ODD = [
+    ("X-Utf-8", "caf\u00e9 \u4f60 \U0001f600"),
+    ("X-Latin-1", "caf\udce9"),
+    ("X-Both", "caf\u00e9 caf\udce9 \udcc3"),
+    ("X-All", OBS_TEXT),
+    ("X-Latin-1", "\udce9t\udce9"),
+]
+CONTROLS = [("X-Control", "a\tb\x01\x1b\x7f")]
+CHUNKED = ("Transfer-Encoding", "chunked")
+ENDS = {
+    "with a length": (
+        "GET",
+        answer(200, b"{}", headers=[*ODD, *CONTROLS], reason="Tr\udce8s bien"),
+    ),
+    "streamed": (
+        "GET",
+        answer(200, chunk(b"{}") + b"0\r\n\r\n", headers=[*ODD, CHUNKED], length=False),
+    ),
+    "with trailers": (
+        "GET",
+        answer(
+            200, chunk(b"{}") + b"0\r\nX-T: caf\xe9\r\n\r\n", headers=[*ODD, CHUNKED], length=False
+        ),
+    ),
+    "of none": ("GET", answer(200, b"", headers=ODD)),
+    "to a HEAD": ("HEAD", answer(200, b"", headers=[*ODD, ("Content-Length", "2")], length=False)),
+    "no content": ("DELETE", answer(204, b"", headers=ODD, length=False, reason="R\udce9ussi")),
+    "not modified": ("GET", answer(304, b"", headers=ODD, length=False)),
+    "an error": ("GET", answer(429, b"{}", headers=ODD)),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_header_bytes_of_an_answer_pass_whatever_they_are(end):
+    method, raw = ENDS[end]
+
+    async def script(seen, wire):
+        await wire.send(raw)
+
+    async with upstream(script) as far, house(far) as home, connected(home.port) as wire:
+        for _ in range(2):  # the second one shows that the connection is still in step
+            await wire.send(request_bytes(method, "/v1/x"))
+            got = await read_message(wire, answers=method)
+            head, _, body = raw.partition(b"\r\n\r\n")
+            start, *lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+            assert got.start == start
+            assert not_ours(got) == [tuple(line.split(": ", 1)) for line in lines]
+            assert got.body == (b"{}" if body else b"")
+
+
+async def test_header_bytes_of_a_request_pass_whatever_they_are():
+    async with upstream() as far, house(far) as home:
+        await call(home.port, "GET", "/v1/x", None, [*ODD, ("Authorization", "Bearer \udce9")])
+        await call(home.port, "POST", CHAT, chat("keep xdrop"), [JSON, *ODD])
+    assert far.seen[0].headers[1:] == [*ODD, ("Authorization", "Bearer \udce9")]
+    assert far.last.json()["messages"][0]["content"] == "keep"
+    assert [pair for pair in far.last.headers if pair in ODD] == ODD
+
+
+async def test_header_bytes_pass_to_a_caller_of_http_1_0():
+    async with (
+        upstream(replies(200, headers=ODD)) as far,
+        house(far) as home,
+        connected(home.port) as wire,
+    ):
+        await wire.send(request_bytes("GET", "/v1/x").replace(b"HTTP/1.1", b"HTTP/1.0"))
+        got = await read_message(wire, answers="GET")
+    assert got.start == "HTTP/1.0 200 OK"
+    assert not_ours(got) == [*ODD, ("Content-Length", "2")]
 
 
 async def test_headers_of_the_connection_stay_with_the_connection():

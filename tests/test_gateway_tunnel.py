@@ -39,6 +39,7 @@ GRANT = [
     ("Sec-WebSocket-Protocol", "realtime"),
     ("Sec-WebSocket-Extensions", "permessage-deflate; server_no_context_takeover"),
     ("x-request-id", "req_1"),
+    ("x-odd", "caf\u00e9 caf\udce9"),
 ]
 MASK = b"\x37\xfa\x21\x3d"
 CLOSE = frame(0x8, b"\x03\xe8")

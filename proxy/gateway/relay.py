@@ -20,7 +20,7 @@ from aiohttp import hdrs, web
 from aiohttp.http import HttpVersion11
 
 from proxy.errors import UpstreamError
-from proxy.upstream import Answer, Headers
+from proxy.upstream import Answer, Headers, spelt_head
 from proxy.wire import BodyTooLarge, decode_body, value_of
 
 REFUSALS = frozenset({400, 413, 422})
@@ -44,6 +44,23 @@ class Relayed(web.StreamResponse):
     def hold_headers(self, *, until_first_chunk: bool) -> None:
         """Send the headers together with the first chunk: one packet, where that is there."""
         self._send_headers_immediately = not until_first_chunk
+
+    async def _write_headers(self) -> None:
+        """Write status line and headers in the bytes that came.
+
+        aiohttp leaves out bytes that are not UTF-8 and refuses control characters; where there are
+        such, the head is spelt here, and leaves by itself.  Raises ConnectionError.
+        """
+        if self.reason.isprintable() and all(map(str.isprintable, self.headers.values())):
+            await super()._write_headers()
+            return
+        request = self._req
+        transport = None if request is None else request.transport
+        if request is None or transport is None or transport.is_closing():
+            raise ConnectionResetError("the caller is gone")
+        major, minor = request.version
+        start = f"HTTP/{major}.{minor} {self.status} {self.reason}"
+        transport.write(spelt_head(start, self.headers.items()))
 
 
 async def without_additions(_request: web.Request, response: web.StreamResponse) -> None:

@@ -60,7 +60,7 @@ class Answer:
 
 
 def fields(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Decode header fields as :func:`head_of` encodes them again; their names keep their case."""
+    """Decode header fields as :func:`spelt_head` encodes them; their names keep their case."""
     return tuple(
         [(_decoded_name(name), value.decode("utf-8", "surrogateescape")) for name, value in raw]
     )
@@ -71,21 +71,31 @@ def _decoded_name(name: bytes) -> str:
     return name.decode("ascii", "replace")
 
 
+def spelt_head(start: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    r"""Spell a start line and header fields, in the bytes that :func:`fields` read.
+
+    Raises ValueError where something in them would end a line: what came over a wire cannot.
+
+    >>> spelt_head("HTTP/1.1 200 OK", [("a", "caf\udce9")])
+    b'HTTP/1.1 200 OK\r\na: caf\xe9\r\n\r\n'
+    """
+    lines = [start]
+    lines += [f"{name}: {value}" for name, value in headers]
+    head = "\r\n".join(lines)
+    if head.count("\n") >= len(lines) or head.count("\r") >= len(lines) or "\0" in head:
+        raise ValueError("head: found a line's end inside a header, wanted none")
+    return f"{head}\r\n\r\n".encode("utf-8", "surrogateescape")
+
+
 def head_of(message: Outgoing, target: str, *first: tuple[str, str]) -> bytes:
     r"""Spell the request line and the headers, ``first`` ones before the message's own.
 
-    Raises ValueError where something in them would end a line: what came over a wire cannot.
+    Raises ValueError as :func:`spelt_head`.
 
     >>> head_of(Outgoing("POST", "http://h/x", (("a", "1"),), b"{}"), "/x", ("Host", "h"))
     b'POST /x HTTP/1.1\r\nHost: h\r\na: 1\r\nContent-Length: 2\r\n\r\n'
     """
-    lines = [f"{message.method} {target} HTTP/1.1"]
-    lines += [f"{name}: {value}" for name, value in first]
-    lines += [f"{name}: {value}" for name, value in _framed(message)]
-    head = "\r\n".join(lines)
-    if head.count("\n") >= len(lines) or head.count("\r") >= len(lines) or "\0" in head:
-        raise ValueError("request: found a line's end inside a header, wanted none")
-    return f"{head}\r\n\r\n".encode("utf-8", "surrogateescape")
+    return spelt_head(f"{message.method} {target} HTTP/1.1", (*first, *_framed(message)))
 
 
 def _framed(message: Outgoing) -> Iterable[tuple[str, str]]:
