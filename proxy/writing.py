@@ -53,6 +53,11 @@ class Batches(Generic[Item]):
             self._wake.set()
         return True
 
+    def hurry(self) -> None:
+        """Let the thread take what was handed in, and gather no more before."""
+        self._hurry.set()
+        self._wake.set()
+
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until what was handed in so far was taken; say whether that happened in time.
 
@@ -62,18 +67,14 @@ class Batches(Generic[Item]):
             return True
         done = threading.Event()
         self._items.append(done)
-        self._at_once()
+        self.hurry()
         return done.wait(timeout_s)
 
     def close(self) -> None:
         """Let the thread take what was handed in, and end it.  Safe to call twice."""
         self._closing = True
-        self._at_once()
+        self.hurry()
         self._thread.join()
-
-    def _at_once(self) -> None:
-        self._hurry.set()
-        self._wake.set()
 
     def _run(self) -> None:
         while not (self._closing and not self._items):

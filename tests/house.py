@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fakes import answered
 from servers import PATIENCE_S
 
-from proxy.app import CLERK, build_app, build_runner, listen
+from proxy.app import CLERK, Books, build_app, build_runner, listen
 from proxy.compress.ports import Document, ScoreRequest, Scores, ScoreTimings
 from proxy.compress.result import Compressed
 from proxy.errors import CompressionError
@@ -146,6 +146,7 @@ async def house(
     environ=None,
     ledger_path=None,
     sinks=(),
+    books=None,
     **settings,
 ):
     """A proxy in front of ``upstream``, on a free port of loopback."""
@@ -154,7 +155,13 @@ async def house(
     store = PolicyStore(policy_set or policies(), fallback=fallback)
     ledger, method, engine = Notebook(), method or DropsX(), engine or InstantEngine()
     app = build_app(
-        values, store, method=method, engine=engine, sinks=[ledger, *sinks], environ=environ or {}
+        values,
+        store,
+        method=method,
+        engine=engine,
+        sinks=[ledger, *sinks],
+        books=books or Books(),
+        environ=environ or {},
     )
     runner = build_runner(app, values)
     _, port = await listen(runner, "127.0.0.1", settings.get("port", 0))

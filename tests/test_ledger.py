@@ -214,6 +214,25 @@ def test_an_entry_that_comes_after_the_close_is_written_at_once():
     assert sink.entries == [ENTRY]
 
 
+def test_what_cannot_wait_is_done_at_once_and_before_what_follows():
+    sink, done = Kept(), threading.Event()
+    clerk = Clerk([sink], linger_s=1000.0)
+    clerk.write(lambda: ENTRY)
+    clerk.note(done.set)
+    assert done.wait(60)
+    assert sink.entries == [ENTRY]
+    with structlog.testing.capture_logs() as lines:
+        clerk.note(lambda: 1 / 0)
+        clerk.write(lambda: replace(ENTRY, request_id="next"))
+        clerk.close()
+    assert [(line["event"], line["type"]) for line in lines] == [
+        ("ledger-fault", "ZeroDivisionError")
+    ]
+    assert [entry.request_id for entry in sink.entries] == [ENTRY.request_id, "next"]
+    clerk.note(sink.entries.clear)
+    assert len(sink.entries) == 2
+
+
 def test_row_holds_what_the_entry_says(path):
     wrote(path, ENTRY)
     with closing(sqlite3.connect(path)) as database:

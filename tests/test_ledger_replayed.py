@@ -1,18 +1,34 @@
 """Two hundred conversations through the proxy: the ledger's sums are those of what was sent."""
 
+import asyncio
+import json
 import random
+from contextlib import AsyncExitStack, closing
 from decimal import Decimal
 
 import httpx
 from driving import SCORER, policy
 from fakes import DirectEngine
 from house import house
-from servers import upstream
+from servers import (
+    CHAT,
+    JSON,
+    SSE,
+    answer,
+    call,
+    chunk,
+    completion,
+    connected,
+    request_bytes,
+    upstream,
+)
 
+from proxy.app import Books
 from proxy.gateway import Cascade
+from proxy.gateway.history import History
 from proxy.ledger import Ledger, Prices, SqliteSink
 from proxy.ledger.segments import unpacked
-from proxy.memo import TurnMemo
+from proxy.memo import Sent, TurnMemo
 from proxy.policy import PolicySet, PriceSpec
 from proxy.tokens import encoding_for
 
@@ -46,6 +62,10 @@ def conversation(draw):
         asked = " ".join(draw.choices(WORDS, k=4))
         messages.append({"role": "user", "content": f"{text}\n\nWhat of the {asked}?"})
         yield list(messages)
+
+
+def body_of(messages):
+    return json.dumps({"model": "gpt-4o", "messages": messages}).encode()
 
 
 def tokens(messages):
@@ -114,3 +134,44 @@ async def test_the_ledgers_sums_are_what_was_left_out_of_the_bodies(tmp_path):
     assert (total.first_saved, total.repeat_saved) == (first, repeated)
     assert total.tokens_saved == sum(map(sum, removed))
     assert total.money.value == (first * Decimal(10) + repeated * Decimal(1)) / 10**6
+
+
+async def test_the_next_turn_may_be_recorded_elsewhere_before_the_one_it_follows(tmp_path):
+    """What an upstream took is known to all from the beginning of its answer on."""
+    first, second, _ = conversation(random.Random(5))  # noqa: S311 - no secret
+    over = asyncio.Event()
+
+    async def script(seen, wire):
+        if len(seen.json()["messages"]) > len(first):
+            await wire.send(answer(200, completion(), headers=[JSON]))
+            return
+        head = answer(200, b"", headers=[SSE, ("Transfer-Encoding", "chunked")], length=False)
+        await wire.send(head + chunk(b"data: {}\n\n"))
+        await over.wait()
+        await wire.send(b"0\r\n\r\n")
+
+    async with AsyncExitStack() as stack:
+        far = await stack.enter_async_context(upstream(script))
+        homes = []
+        for _ in range(2):
+            file = stack.enter_context(closing(Sent(tmp_path / "sent")))
+            proxy = house(
+                far,
+                fallback="half",
+                method=Cascade(TurnMemo(), lambda: SCORER.revision),
+                engine=Engine(SCORER),
+                policy_set=PolicySet({"half": RATE}, fallback="half"),
+                books=Books(history=History(shared=file)),
+            )
+            homes.append(await stack.enter_async_context(proxy))
+        one, other = homes
+        wire = await stack.enter_async_context(connected(one.port))
+        await wire.send(request_bytes("POST", CHAT, body_of(first), [JSON]))
+        await wire.until(b"data: {}")
+        await asyncio.to_thread(one.ledger.clerk.flush)
+        await call(other.port, "POST", CHAT, body_of(second), [JSON])
+        later = await other.ledger.entry()
+        over.set()
+        earlier = await one.ledger.entry()
+    assert earlier.unchanged_tokens == 0
+    assert later.unchanged_tokens == earlier.tokens_after > 0

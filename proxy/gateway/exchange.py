@@ -20,7 +20,7 @@ from proxy.errors import CompressionError
 from proxy.gateway.access import ANYBODY, Guest
 from proxy.gateway.compression import Prepared
 from proxy.gateway.conversation import name_of
-from proxy.gateway.history import History
+from proxy.gateway.history import History, Seen
 from proxy.gateway.recovery import Recovery
 from proxy.ledger import Ended, LedgerEntry, hash_api_key, outcome_fields, rate_of, spelt
 from proxy.ledger.capture import sealed
@@ -94,6 +94,7 @@ class Exchange:
     ended: Ended = Ended.COMPLETE
     gone: Ended = Ended.CALLER_GONE  # what it comes to if the caller hangs up now
     resent: bool = False
+    before: Seen | None = None  # what of it was sent before, once that is looked up
 
     @classmethod
     def of(cls, request: web.Request) -> Exchange:
@@ -225,8 +226,9 @@ class Exchange:
         found["segments"] = packed(told(sized, sent=not self.resent))
         if prepared.capture:
             found["captured"] = self._captured(prepared.request, prepared.compressed)
-        if prepared.compressed is not None and prepared.compressed.turns and self._taken:
-            found |= self._of_history(history, prepared, prepared.compressed.turns)
+        self.note(history)
+        if self.before is not None:
+            found |= self._of_history(self.before, prepared.outcome)
         return found
 
     def _captured(self, request: Request, compressed: Compressed | None) -> bytes:
@@ -236,26 +238,40 @@ class Exchange:
         segments = (segment for sized in compressed.sized for segment in sized.segments)
         return sealed(show(request, segments, () if self.resent else compressed.edits))
 
-    def _of_history(
-        self, history: History, prepared: Prepared, turns: Sequence[SentTurn]
-    ) -> dict[str, Any]:
-        outcome = prepared.outcome
-        edited = prepared.edited is not None and not self.resent
+    @property
+    def taken(self) -> Sequence[SentTurn]:
+        """The turns that an upstream took, where it answered, and not with an error."""
+        prepared = self.prepared
+        if prepared is None or prepared.request is None or prepared.compressed is None:
+            return ()
+        took = self.status is not None and self.status < HTTPStatus.BAD_REQUEST
+        return prepared.compressed.turns if took else ()
+
+    def note(self, history: History) -> None:
+        """Look up what of the turns that an upstream took was sent before, and remember them.
+
+        Once, in the clerk's thread, and as soon as the answer has begun where other processes ask:
+        a conversation's next turn may reach, and end in, another one while this is under way.
+        """
+        prepared, turns = self.prepared, self.taken
+        if prepared is None or not turns or self.before is not None:
+            return
         scope = f"{self.upstream} {prepared.model} {self.api_key}"
-        seen = history.note(scope, turns, edited=edited)
+        self.before = history.note(scope, turns, edited=self._edited)
+
+    @property
+    def _edited(self) -> bool:
+        return self.prepared is not None and self.prepared.edited is not None and not self.resent
+
+    def _of_history(self, seen: Seen, outcome: Outcome) -> dict[str, Any]:
         found: dict[str, Any] = {
             "unchanged_tokens": seen.unchanged,
-            "busted_tokens": max(seen.busted, outcome.busted_tokens if edited else 0),
+            "busted_tokens": max(seen.busted, outcome.busted_tokens if self._edited else 0),
         }
         if seen.again:  # even the newest turn: what is left out of it was counted before
             found["first_saved"] = 0
             found["repeat_saved"] = outcome.first_saved + outcome.repeat_saved
         return found
-
-    @property
-    def _taken(self) -> bool:
-        """Whether the upstream answered, and not with an error."""
-        return self.status is not None and self.status < HTTPStatus.BAD_REQUEST
 
 
 async def seen(chunks: AsyncIterator[bytes], see: Callable[[bytes], None]) -> AsyncIterator[bytes]:

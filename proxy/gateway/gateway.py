@@ -213,6 +213,8 @@ class Gateway:
         headers = forwarded_response(answer.headers, own=exchange.headers())
         response = Relayed(answer.status, answer.reason, headers)
         exchange.status = answer.status
+        if self._history.shared and exchange.taken:
+            self._clerk.note(partial(exchange.note, self._history))
         try:
             await relay(request, response, answer, see)
         except UpstreamError:

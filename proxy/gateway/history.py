@@ -51,6 +51,11 @@ class History:
         self._forms: Lru[bytes] = Lru(limit)
         self._shared = shared
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes know it, too."""
+        return self._shared is not None
+
     def note(self, scope: str, turns: Sequence[SentTurn], *, edited: bool) -> Seen:
         """Tell what was sent before, and remember this request.
 

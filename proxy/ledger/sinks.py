@@ -37,7 +37,7 @@ class Clerk:
         """Start the thread; the caller keeps the sinks, and closes them after this."""
         self._sinks = sinks
         self._log = structlog.get_logger("laconic")
-        self._batches: Batches[Callable[[], LedgerEntry]] = Batches(
+        self._batches: Batches[Callable[[], LedgerEntry | None]] = Batches(
             self._take, name="laconic-clerk", capacity=10_000, linger_s=linger_s
         )
 
@@ -45,6 +45,11 @@ class Clerk:
         """Write the entry that ``make`` returns, soon; at once where too many wait already."""
         if not self._batches.put(make):
             self._write(make)
+
+    def note(self, do: Callable[[], None]) -> None:
+        """Do what cannot wait for an exchange's end, at once; not at all where too many wait."""
+        if self._batches.put(do):
+            self._batches.hurry()
 
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until all entries so far were handed on; say whether that happened in time."""
@@ -54,18 +59,19 @@ class Clerk:
         """Hand on what waits.  Safe to call twice."""
         self._batches.close()
 
-    def _take(self, makers: Sequence[Callable[[], LedgerEntry]]) -> None:
+    def _take(self, makers: Sequence[Callable[[], LedgerEntry | None]]) -> None:
         for make in makers:
             self._write(make)
         for sink in self._sinks:
             self._settle(sink)
 
-    def _write(self, make: Callable[[], LedgerEntry]) -> None:
-        """Write one entry, and hold back what may be."""
+    def _write(self, make: Callable[[], LedgerEntry | None]) -> None:
+        """Write one entry, where one is made, and hold back what may be."""
         try:
             entry = make()
-            for sink in self._sinks:
-                sink.write(entry)
+            if entry is not None:
+                for sink in self._sinks:
+                    sink.write(entry)
         except Exception as error:  # noqa: BLE001 - one entry's fault is not the next one's
             self._tell(error)
 
