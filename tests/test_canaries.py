@@ -140,6 +140,17 @@ REQUESTS = {
     "completions": ("/v1/completions", json.dumps({"prompt": "canary-prompt"}).encode(), [JSON]),
     "on a route with capture": (CHAT + QUERY, kestrels(body(LONG)), [JSON, CAPTURE]),
     "refused on that route": (CHAT, kestrels(body(LONG)), [JSON, CAPTURE, REFUSING]),
+    "off on that route": (CHAT, kestrels(body(LONG)), [JSON, CAPTURE, ("x-laconic-policy", "off")]),
+    "bypassed on that route": (
+        "/v1/responses",
+        json.dumps({"input": "kestrel-input", "user": "kestrel-enduser"}).encode(),
+        [JSON, CAPTURE, ("x-laconic-bypass", "true")],
+    ),
+    "too short on that route": (
+        "/v1/completions",
+        json.dumps({"prompt": "kestrel-prompt", "user": "kestrel-enduser"}).encode(),
+        [JSON, CAPTURE],
+    ),
     "no JSON on that route": (CHAT, kestrels(b'{"messages": [canary'), [JSON, CAPTURE]),
     "a file": ("/v1/files" + QUERY, b"canary-file" * 1000, []),
     "routed to where nobody is": ("/v1/nowhere" + QUERY, b"canary-nowhere", []),
@@ -293,12 +304,13 @@ async def test_no_canary_is_written_anywhere(tmp_path, workers):
     # What came on the route with capture is written in one place, its text alone.
     found = {name: set(CAPTURED.findall(text)) for name, text in written.items()}
     kept = {b"kestrel-system", b"kestrel-user", b"kestrel-result", b"kestrel-assistant"}
-    assert found.pop("texts") == kept | {b"kestrel-passage", b"kestrel-question"}
+    kept |= {b"kestrel-passage", b"kestrel-question", b"kestrel-input", b"kestrel-prompt"}
+    assert found.pop("texts") == kept
     assert {name: birds for name, birds in found.items() if birds} == {}
     assert texts.stat().st_mode & 0o777 == 0o600
     with closing(sqlite3.connect(texts)) as database:
         counts = "SELECT count(*), count(key_name) FROM captures"
-        assert database.execute(counts).fetchone() == (2, 2)
+        assert database.execute(counts).fetchone() == (5, 5)
     assert b'"capture-on"' in said
 
     # All of it came in, and went where it should; and it was written of.

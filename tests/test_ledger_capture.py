@@ -11,7 +11,7 @@ from pathlib import Path
 import entries
 import pytest
 import structlog
-from house import DropsX, house, policies
+from house import DropsX, InstantEngine, house, policies
 from hypothesis import given
 from hypothesis import strategies as st
 from servers import CHAT, JSON, answer, call, chat, completion, upstream
@@ -20,12 +20,14 @@ from proxy.app import tell_of_capture
 from proxy.compress.result import Sized
 from proxy.compress.show import Fate, Shown, Stretch
 from proxy.errors import PolicyError
+from proxy.gateway.compression import Compression, Incoming
 from proxy.ledger import Between, Bounds, Filter, Ledger, Prices, SqliteSink
 from proxy.ledger.capture import LONGEST, captured, captures_of, sealed
 from proxy.ledger.keeping import erase, vacuum
 from proxy.ledger.segments import packed, told, unpacked
 from proxy.policy.schema import Route
-from proxy.types import Address, Component, Count, Kind, Segment, Span
+from proxy.types import Address, Component, Count, Kind, Outcome, Reason, Segment, Span
+from proxy.wire import LaconicHeaders, endpoints
 
 NOW = datetime.now(UTC)
 SAID = Shown(
@@ -208,16 +210,16 @@ class Refuses:
         await wire.send(answer(status, completion("yes"), headers=[JSON]))
 
 
-async def sent(path, *headers, body=None, **given):
+async def sent(path, *headers, body=None, target=CHAT, method=None, route=WATCHED, **given):
     """Send one request; return its row, and its text."""
-    routed = replace(policies(**given), routes=(WATCHED,))
+    routed = replace(policies(**given), routes=(route,))
     sink = SqliteSink(path)
     async with (
         upstream(Refuses()) as far,
-        house(far, policy_set=routed, ledger_path=path, sinks=[sink]) as home,
+        house(far, policy_set=routed, method=method, ledger_path=path, sinks=[sink]) as home,
     ):
         body = chat("keep this xdrop and this") if body is None else body
-        await call(home.port, "POST", CHAT, body, [JSON, *headers])
+        await call(home.port, "POST", target, body, [JSON, *headers])
         await home.ledger.entry()
     sink.close()
     ((_, row),) = Ledger(path).exchanges()
@@ -250,9 +252,77 @@ async def test_what_is_held_out_is_kept_whole(path):
     )
 
 
-async def test_what_passes_unread_is_not_captured(path):
-    row, text = await sent(path, WATCH, ("x-laconic-bypass", "true"))
-    assert (row["reason"], text) == ("bypassed", None)
+class FindsAllShort(DropsX):
+    """A method for which there is never enough to compress."""
+
+    def too_short(self, model, texts, policy):
+        return Outcome(policy.name, policy.mode, Reason.TOO_SHORT)
+
+
+PASSES = {
+    "bypassed": {"headers": [("x-laconic-bypass", "true")]},
+    "off": {"headers": [("x-laconic-policy", "off")]},
+    "off for the route": {"route": WATCHED.model_copy(update={"policy": "off"})},
+    "too-short": {"method": FindsAllShort()},
+}
+SAME = [("keep this xdrop and this", "kept")]
+
+
+@pytest.mark.parametrize("passes", PASSES)
+async def test_what_passes_unread_is_kept_whole_where_capture_is_on(passes, path, tmp_path):
+    given = dict(PASSES[passes])
+    headers = given.pop("headers", [])
+    row, text = await sent(path, WATCH, *headers, **given)
+    assert (row["reason"], fates(text), text["left_out"]) == (passes.split(" ")[0], SAME, 0)
+    with closing(sqlite3.connect(captures_of(path))) as database:
+        told = database.execute("SELECT reason, route, conversation FROM captures").fetchall()
+    assert told == [(row["reason"], "watched", row["conversation"])]
+    assert row["conversation"] is not None  # by which it can be erased, with what it belongs to
+    other = tmp_path / "other.sqlite3"
+    route = given.get("route", WATCHED).model_copy(update={"capture": False})
+    row, text = await sent(other, WATCH, *headers, **given | {"route": route})
+    assert (row["conversation"], text, captures_of(other).exists()) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        ("/v1/responses", b'{"instructions": "keep this xdrop and this", "input": []}'),
+        ("/v1/completions", b'{"prompt": "keep this xdrop and this"}'),
+    ],
+)
+async def test_what_passes_unread_is_kept_on_every_endpoint(path, target, body):
+    row, text = await sent(path, WATCH, ("x-laconic-bypass", "true"), target=target, body=body)
+    assert (row["reason"], fates(text)) == ("bypassed", SAME)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"model": "m", "messages": [', b'{"model": "m", "messages": 7}', b"keep this"]
+)
+async def test_of_what_cannot_be_read_no_text_is_known(path, body):
+    row, text = await sent(path, WATCH, ("x-laconic-bypass", "true"), body=body)
+    assert (row["status"], row["reason"], text) == (200, "bypassed", None)
+
+
+async def test_a_text_that_passed_unread_goes_with_its_conversation(path):
+    row, _ = await sent(path, WATCH, ("x-laconic-bypass", "true"))
+    other, _ = await sent(path.with_name("read.sqlite3"), WATCH)
+    assert row["conversation"] == other["conversation"]
+    assert erase(path, Filter(conversation=row["conversation"])) == 1
+    assert texts(path) == []
+
+
+async def test_a_fault_in_reading_what_passed_unread_costs_the_text_alone():
+    compression = Compression(DropsX(), InstantEngine(), limit_bytes=1000)
+    faulty = replace(endpoints.CHAT, parse=lambda body: 1 / 0)
+    asked = Incoming(faulty, CHAT, dict([WATCH]), LaconicHeaders(bypass=True), chat())
+    with structlog.testing.capture_logs() as lines:
+        prepared = await compression.prepare(asked, replace(policies(), routes=(WATCHED,)))
+        assert (prepared.outcome.reason, prepared.unread()) == (Reason.BYPASSED, None)
+    assert [(line["event"], line["type"]) for line in lines] == [
+        ("compression-fault", "ZeroDivisionError")
+    ]
+    compression.close()
 
 
 async def test_the_page_has_the_text_of_an_exchange_and_its_segments(path):

@@ -69,7 +69,8 @@ class Prepared:
 
     ``edited`` is None where the body goes as it came; ``compressed`` is what it was made of.
     ``source`` is there where the answer's wording is to be recovered, and could be; ``capture``
-    says that the request's text may be written to the disk.
+    says that the request's text may be written to the disk; where that passed unread, ``unread``
+    reads it, which nobody needs to wait for.
     """
 
     outcome: Outcome
@@ -83,6 +84,7 @@ class Prepared:
     compressed: Compressed | None = None
     source: Alignment | None = field(default=None, repr=False)
     capture: bool = False
+    unread: Callable[[], Request | None] | None = field(default=None, repr=False)
     admission: Admission = Admission.EDIT
     arm: Arm | None = None
     queue_ms: float = 0.0
@@ -130,10 +132,11 @@ class Compression:
             selection = _selection(incoming, seen.model, policies)
             reason = _reason_to_pass(selection)
             if reason is not None:  # most of what passes gets no further
-                return _untouched(selection, started_s, seen, reason)
+                return self._unread(_untouched(selection, started_s, seen, reason), incoming)
             short = self._too_short(len(incoming.body), seen, selection.policy)
             if short is not None:
-                return _passing(selection, seen, _finished(short, selection, started_s))
+                outcome = _finished(short, selection, started_s)
+                return self._unread(_passing(selection, seen, outcome), incoming)
         parsed = await self._read(incoming)
         selection = _selection(incoming, _model_of(parsed), policies)
         reason = _reason_to_pass(selection)
@@ -192,6 +195,21 @@ class Compression:
         except Fault as fault:
             self._report(fault)
             return Unparsed(str(fault), Reason.FAILED)
+
+    def _unread(self, prepared: Prepared, incoming: Incoming) -> Prepared:
+        """Add how to read the text that passes unread, where the route has capture on."""
+        if not prepared.capture:
+            return prepared
+        return replace(prepared, unread=partial(self._read_later, incoming))
+
+    def _read_later(self, incoming: Incoming) -> Request | None:
+        """Look inside a body that went as it came; None where it cannot be read."""
+        try:
+            parsed = _guarded(partial(_parsed, incoming, self._limit_bytes))
+        except Fault as fault:
+            self._report(fault)
+            return None
+        return parsed if isinstance(parsed, Request) else None
 
     def _too_short(self, size: int, seen: Glimpse, policy: Policy) -> Outcome | None:
         """Tell whether there is too little to compress; a fault here is met again on the way."""

@@ -214,18 +214,19 @@ class Exchange:
     def _of_conversation(self, history: History) -> dict[str, Any]:
         """Return what takes the request and those before it: nothing waits for this."""
         prepared = self.prepared
-        if prepared is None or prepared.request is None:
+        request = None if prepared is None else _read(prepared)
+        if prepared is None or request is None:
             return {}
         found: dict[str, Any] = {
             "arm": prepared.arm,
-            "conversation": name_of(prepared.request, self.api_key),
+            "conversation": name_of(request, self.api_key),
         }
         if prepared.outcome.reason is Reason.HELD_OUT:
-            found |= _counted(prepared.request)
+            found |= _counted(request)
         sized = () if prepared.compressed is None else prepared.compressed.sized
         found["segments"] = packed(told(sized, sent=not self.resent))
         if prepared.capture:
-            found["captured"] = self._captured(prepared.request, prepared.compressed)
+            found["captured"] = self._captured(request, prepared.compressed)
         self.note(history)
         if self.before is not None:
             found |= self._of_history(self.before, prepared.outcome)
@@ -309,6 +310,13 @@ def _of_compression(prepared: Prepared | None) -> dict[str, Any]:
         "queue_ms": prepared.queue_ms,
         "model_ms": prepared.model_ms,
     }
+
+
+def _read(prepared: Prepared) -> Request | None:
+    """Return the request; what passed unread is read now, where its text is to be captured."""
+    if prepared.request is None and prepared.unread is not None:
+        return prepared.unread()
+    return prepared.request
 
 
 def _counted(request: Request) -> dict[str, Any]:
