@@ -109,6 +109,15 @@ async def test_a_head_may_come_in_two_packets(framing):
         assert got == ((status, body), (200, b"second"), 2)
 
 
+async def test_a_flood_before_an_answer_costs_its_connection_alone():
+    for flood in (b"\r\n" * 9_000, b"HTTP/1.1 100 Continue\r\n\r\n" * 300):
+        assert await ask_twice("POST", flood + answer(200, b"whole")) == (
+            (200, b"whole"),
+            (200, b"second"),
+            2,
+        )
+
+
 async def test_a_large_answer_that_is_read_slowly_is_whole_too():
     body = bytes(range(256)) * 8_192
     for sent in (answer(200, body), CHUNKED + chunk(body) + b"0\r\n\r\n"):

@@ -22,9 +22,11 @@ SWITCHING: Final = 101
 FINAL: Final = 200
 """The first status that is not of an interim answer."""
 
-_BLANK_LINE = re.compile(rb"(?:\A|(?<=\n))\r?\n")  # one that ends a head, or a packet's first
+_BLANK_LINE = re.compile(rb"\n\r?\n")  # with the end of the line before
+_FIRST_BLANK = re.compile(rb"\r?\n")  # where that came in a packet before
 _CHUNKS_END = re.compile(rb"[^\r\n]\r?\n\r?\n\Z")  # one blank line, after one that is not
 _END_BYTES = 5  # of the longest end
+_CUTS = 64  # of one packet: interim answers, or blank lines, beyond these are a flood
 
 
 class AnswerHandler(ResponseHandler):
@@ -70,12 +72,15 @@ class AnswerHandler(ResponseHandler):
     def _parse_heads(self, data: bytes) -> bytes:
         """Parse each head up to the answer's, and return what follows."""
         start = 0
-        while self._heading and self.exception() is None:
-            blank = _BLANK_LINE.search(data, start)
+        blank = _FIRST_BLANK.match(data) or _BLANK_LINE.search(data)
+        for _ in range(_CUTS):
             if blank is None:
                 break
             super().data_received(data[start : blank.end()])
             start = blank.end()
+            if not self._heading or self.exception() is not None:
+                break
+            blank = _BLANK_LINE.search(data, start - 1)
         return data[start:]
 
     def _see_end(self, body: aiohttp.StreamReader, came: bytes) -> None:
