@@ -97,10 +97,10 @@ class Bench(Pipeline):
     def _scores(self, ask: ScoreRequest) -> Scores:
         for passage in ask.passages:
             if passage not in self.passages:
-                self.passages[passage] = drain(self.models.passage_steps(passage))
+                self.passages[passage] = drain(self.models.passages_steps([passage]))[0]
         for text in ask.classified:
             if text not in self.classified:
-                self.classified[text] = drain(self.models.classified_steps(text))
+                self.classified[text] = drain(self.models.classified_steps([text]))[0]
         return replace(
             super()._scores(ask),
             passages=tuple(self.passages[passage] for passage in ask.passages),

@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 from convert_encoder import DEFAULT, locate
 from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
 from proxy.scorers import Scorer
-from proxy.scorers.arithmetic import Arithmetic
+from proxy.scorers.arithmetic import FP32, INT8
 from proxy.scorers.encoder import EmbeddedEncoder
 from proxy.scorers.hub import HubEncoder
 from proxy.types import Span
@@ -79,8 +79,8 @@ def main() -> None:
     torch.set_num_threads(1)
     models: dict[str, Scorer] = {
         "original, fp32": HubEncoder(str(locate(args.original))),
-        "shipped, fp32 arithmetic": EmbeddedEncoder(arithmetic=Arithmetic.FP32),
-        "shipped, int8 arithmetic": EmbeddedEncoder(arithmetic=Arithmetic.INT8),
+        "shipped, fp32 arithmetic": EmbeddedEncoder(runtime=FP32),
+        "shipped, int8 arithmetic": EmbeddedEncoder(runtime=INT8),
     }
     figures = {name: Figures() for name in models}
     for case in cases(args.questions):

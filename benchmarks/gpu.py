@@ -22,6 +22,7 @@ import torch
 from paired import table
 from proxy.cli.demonstration import load_passages
 from proxy.scorers import EMBEDDED
+from proxy.scorers.arithmetic import best
 from proxy.scorers.causal_lm import CausalLM, Passage, load_causal_lm
 from published import Findings, add_outputs, median, progress, publish
 
@@ -111,7 +112,7 @@ def main() -> int:
         progress("skipped: no CUDA device")
         return 0
     model = load_causal_lm(given.language_model, device=given.device)
-    processor = load_causal_lm(given.language_model, device="cpu")
+    processor = load_causal_lm(given.language_model, best())
     rows, steady = measure(model, processor, given.tokens, given.batch_tokens)
     columns = ["tokens/s", "one thread of the processor", "ratio", "steady"]
     told = f"{model.revision} beside {processor.revision}, tokenising included."

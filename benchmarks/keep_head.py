@@ -123,7 +123,7 @@ class Keeping(Bench):
             states = torch.from_numpy(self.scorer.embed_documents([tokens])[0].units.copy())
             nats = np.zeros(len(starts), dtype=np.float32)
             if self.outcome.head.telling is Telling.FEATURE:
-                rated = drain(self.models.passage_steps(Passage(document.text)))
+                rated = drain(self.models.passages_steps([Passage(document.text)]))[0]
                 nats = nats_at(starts, rated.nats, rated.ends)
             self._texts[document] = Text.of(document, states.half(), starts, torch.from_numpy(nats))
         return self._texts[document]

@@ -30,7 +30,8 @@ from paired import write_block
 from proxy.compress.ports import ScoreRequest, Scores
 from proxy.policy.schema import Target
 from proxy.scorers import EMBEDDED
-from proxy.scorers.causal_lm import CausalLM, Precision, load_causal_lm
+from proxy.scorers.arithmetic import FP32
+from proxy.scorers.causal_lm import CausalLM, load_causal_lm
 from proxy.scorers.evaluate import Likelihood, answer_nll
 from proxy.scorers.passages import PassageReader
 from proxy.scorers.pooling import drain
@@ -82,7 +83,7 @@ class Ours(Pipeline):
         return Prompt(found.text(), context, *spent)
 
     def _scores(self, ask: ScoreRequest) -> Scores:
-        passages = tuple(drain(self.reader.steps(passage)) for passage in ask.passages)
+        passages = tuple(drain(self.reader.steps(ask.passages)))
         return replace(super()._scores(ask), passages=passages)
 
 
@@ -192,7 +193,7 @@ def trials(bench: Bench, column: Column) -> list[Trial]:
 
 def _of_a_known_text(model: Path, text: str, wanted: Target) -> str:
     """Return what ours keeps of a text, with a model in float32."""
-    ours = Ours(load_causal_lm(str(model), precision=Precision.FP32))
+    ours = Ours(load_causal_lm(str(model), runtime=FP32))
     return ours.compress([text], QUESTION, wanted).text.removesuffix(QUESTION)
 
 
@@ -206,8 +207,8 @@ def main() -> int:
         model = options.language_model
         same = same_for_both(model, PEERS / "models")
         with Reference(same) as reference:
-            judge = load_causal_lm(options.judge or model, precision=Precision.FP32)
-            fp32 = load_causal_lm(same, precision=Precision.FP32)
+            judge = load_causal_lm(options.judge or model, runtime=FP32)
+            fp32 = load_causal_lm(same, runtime=FP32)
             bench = Bench(reference, Ours(load_causal_lm(model)), Ours(fp32), judge)
             text, figures = _measured(bench, options)
     except NoReference as error:

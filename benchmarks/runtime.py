@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from common import records
 from paired import table, write_block
-from proxy.scorers.arithmetic import Arithmetic, one_thread
+from proxy.scorers.arithmetic import FP32, INT8, one_thread
 from proxy.scorers.encoder import TOGETHER, EmbeddedEncoder
 from proxy.scorers.machine import processor
 from proxy.scorers.pooling import Ids
@@ -118,7 +118,7 @@ def measure(tried: Sequence[Candidate]) -> dict[str, Figures]:
 
 def windows(length: int) -> list[tuple[Ids, Ids]]:
     """Return windows of so many tokens of running text, and a question for each."""
-    encoder = EmbeddedEncoder(arithmetic=Arithmetic.FP32)
+    encoder = EmbeddedEncoder(runtime=FP32)
     found = []
     for record in records("nq_30docs_dev")[:TURNS]:
         text = " ".join(passage["text"] for passage in [record["gold"], *record["distractors"]])
@@ -220,22 +220,21 @@ def told(figures: dict[str, Figures]) -> str:
 
 def together() -> str:
     """Return the table of windows that int8 reads in one call."""
-    encoder = EmbeddedEncoder(arithmetic=Arithmetic.INT8)
+    encoder = EmbeddedEncoder(runtime=INT8)
     rows = []
     for length in SHORT:
-        group = max(1, TOGETHER // length)
+        group = max(1, TOGETHER.most // length)
         ratios = []
         for window, _ in windows(length):
             beside = [window] * group
-            for read in (encoder.read_together, lambda each: [encoder.read(w) for w in each]):
+            for read in (encoder.read_together, lambda each: [encoder.read(w).final for w in each]):
                 read(beside)
             started_s = time.process_time()
             found = encoder.read_together(beside)
             middle_s = time.process_time()
-            alone = [encoder.read(each) for each in beside]
+            alone = [encoder.read(each).final for each in beside]
             ratios.append((time.process_time() - middle_s) / (middle_s - started_s))
-            same = all(np.array_equal(a.final, b.final) for a, b in zip(found, alone, strict=True))
-            if not same:
+            if not all(map(np.array_equal, found, alone)):
                 raise AssertionError(f"{length} tokens: found other bits together than alone")
         rows.append((f"{length} tokens", [str(group), f"{np.median(ratios):.2f}"]))
     return table(["windows in a call", "speed, together / alone"], rows)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from proxy.scorers.arithmetic import Arithmetic, Linear
+from proxy.scorers.arithmetic import FP32, INT8, Linear, Runtime
 from proxy.scorers.encoder import MODELS, EmbeddedEncoder
 from proxy.scorers.pooling import Ids
 from runtime_graphs import Shape, Weights, onnx_graph, openvino_graph
@@ -53,14 +53,14 @@ class Candidate:
 def candidates() -> list[Candidate]:
     """Return what is tried, the baseline first."""
     return [
-        Candidate("torch fp32", lambda: _ours(Arithmetic.FP32)),
-        Candidate("torch int8", lambda: _ours(Arithmetic.INT8)),
+        Candidate("torch fp32", lambda: _ours(FP32)),
+        Candidate("torch int8", lambda: _ours(INT8)),
         Candidate("torch int8, 2 threads in an operation", _two_threads),
         Candidate("torch fp32, oneDNN packed", lambda: _variant(_Packed.fp32)),
         Candidate("torch bf16, oneDNN packed", lambda: _variant(_Packed.bf16)),
         Candidate("torch int8, oneDNN packed", lambda: _variant(_PackedInt8)),
-        Candidate("torch.compile, fp32", lambda: _compiled(Arithmetic.FP32), slow=True),
-        Candidate("torch.compile, int8", lambda: _compiled(Arithmetic.INT8), slow=True),
+        Candidate("torch.compile, fp32", lambda: _compiled(FP32), slow=True),
+        Candidate("torch.compile, int8", lambda: _compiled(INT8), slow=True),
         Candidate("torchao int8", _torchao, ("torchao",)),
         *(
             Candidate(
@@ -90,14 +90,14 @@ def candidates() -> list[Candidate]:
     ]
 
 
-def _ours(arithmetic: Arithmetic) -> Read:
-    encoder = EmbeddedEncoder(arithmetic=arithmetic)
+def _ours(runtime: Runtime) -> Read:
+    encoder = EmbeddedEncoder(runtime=runtime)
     return lambda ids: encoder.read(ids).final
 
 
 def _two_threads() -> Read:
     """Let OpenMP share each operation out; what is read beside it must do without."""
-    read = _ours(Arithmetic.INT8)
+    read = _ours(INT8)
 
     def shared(ids: Ids) -> States:
         torch.set_num_threads(2)
@@ -121,7 +121,7 @@ def _stored() -> tuple[Shape, Weights, list[int], list[int]]:
 
 
 def _variant(make: Make) -> Read:
-    encoder = EmbeddedEncoder(arithmetic=Arithmetic.FP32)
+    encoder = EmbeddedEncoder(runtime=FP32)
     _replace_linears(encoder, make)
     return lambda ids: encoder.read(ids).final
 
@@ -187,8 +187,8 @@ class _PackedInt8:
         return found.mul_(scale).add_(self._bias)
 
 
-def _compiled(arithmetic: Arithmetic) -> Read:
-    encoder = EmbeddedEncoder(arithmetic=arithmetic)
+def _compiled(runtime: Runtime) -> Read:
+    encoder = EmbeddedEncoder(runtime=runtime)
     layers = encoder._bert._layers  # noqa: SLF001
     compiled: list[Any] = [torch.compile(layer, dynamic=True) for layer in layers]
     layers[:] = compiled

@@ -65,11 +65,12 @@ class LogFormat(StrEnum):
 
 
 class Backend(StrEnum):
-    """The numbers that models are computed in."""
+    """What models are computed in, and where."""
 
     AUTO = "auto"
     FP32 = "fp32"
     INT8 = "int8"
+    CUDA = "cuda"
 
 
 def _keys(value: object) -> object:
@@ -179,8 +180,9 @@ class Settings(BaseModel):
     classifier: Text | None = None
     """The token classifier of ``llmlingua2``: a Hugging Face name or a local folder."""
     backend: Backend = Backend.AUTO
-    """What models compute in: ``int8``, ``fp32``, or ``auto``, int8 where the processor does it
-    exactly and fast.  ``laconic doctor`` measures them."""
+    """What models compute in: ``int8`` or ``fp32`` on the processor, ``cuda`` on a GPU in bfloat16,
+    or ``auto``: a GPU where there is one, int8 where the processor does it exactly and fast, else
+    fp32.  ``laconic doctor`` measures them."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Threads that each process's model may use; an equal share of all cores if left out."""
     queue_entries: Annotated[int, Field(ge=1)] = 64

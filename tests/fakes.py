@@ -7,6 +7,7 @@ from concurrent.futures import Future
 import numpy as np
 
 from proxy.compress.ports import ScoreRequest, Scores
+from proxy.scorers.ensemble import Ensemble
 from proxy.scorers.pooling import LateEncoder, States, Tokens
 
 WORD = re.compile(r"\w+|[^\w\s]")
@@ -46,6 +47,15 @@ def answered(scores):
     future = Future()
     future.set_result(scores)
     return future
+
+
+def models_of(encoder):
+    """Return models of which nobody asks more than the encoder."""
+
+    def never():
+        raise AssertionError("found a request for another model than the encoder")
+
+    return Ensemble(encoder, reader=never, classifier=never)
 
 
 class DirectEngine:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from proxy.cli import doctor
@@ -107,7 +108,7 @@ def test_a_model_that_is_none_fails(laconic, nobody, tmp_path):
 def test_wrong_settings_fail_and_reach_nobody(laconic, asked):
     done = laconic("--upstream", asked[0], "--backend", "int4")
     assert (done.exit_code, asked[1]) == (1, [])
-    assert "found 'int4', wanted auto, fp32 or int8" in done.stdout
+    assert "found 'int4', wanted auto, fp32, int8 or cuda" in done.stdout
 
 
 def test_wrong_policies_fail(tmp_path):
@@ -180,7 +181,17 @@ def test_the_backend_of_a_machine_without_int8_is_fp32():
 
 @pytest.mark.skipif(not int8_is_exact(), reason="this processor saturates int8 sums")
 def test_auto_is_what_the_processor_does_best():
-    assert doctor._automatic() == best()
+    assert doctor._automatic() == best().arithmetic
+
+
+def test_a_gpu_is_measured_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    assert Backend.CUDA in doctor._offered()
+    assert doctor._automatic() is Backend.CUDA
+    measured = [Speed(Backend.INT8, 1, 9), Speed(Backend.CUDA, 100, 900)]
+    finding = doctor.advice(Backend.AUTO, Backend.CUDA, measured)
+    assert finding == Finding("backend", Verdict.OK, "auto computes in cuda: keep it")
 
 
 def test_a_ledger_that_is_none_fails(tmp_path):

@@ -117,7 +117,7 @@ MINIFIED = (
 @pytest.fixture(scope="module")
 def rate():
     reader = PassageReader(load_causal_lm())
-    return lambda text: drain(reader.steps(Passage(text)))
+    return lambda text: drain(reader.steps([Passage(text)]))[0]
 
 
 @pytest.mark.parametrize(

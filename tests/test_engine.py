@@ -5,14 +5,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from fakes import HashScorer
+from fakes import HashScorer, models_of
 
 from proxy.compress.ports import Document, ScoreRequest, ScoreTimings
 from proxy.engine import Engine
 from proxy.engine.pace import Pace
 from proxy.errors import DeadlineExceeded, Overloaded, PolicyError, ScorerFailed
 from proxy.memo import DiskMemo, DiskShelf, VectorMemo
-from proxy.scorers.pooling import States
+from proxy.scorers.pooling import States, Together
 from proxy.types import Span
 
 SOON_S = 20  # never waited for, unless something is broken
@@ -32,7 +32,8 @@ def whale(windows):
 
 @contextmanager
 def engine_of(scorer, memo=None, **options):
-    engine = Engine(lambda: scorer, memo or VectorMemo(), **options)
+    models = models_of(scorer)
+    engine = Engine(lambda: models, memo or VectorMemo(), **options)
     engine.start()
     engine.wait_ready_blocking(SOON_S)
     if isinstance(scorer, Gated):
@@ -329,7 +330,7 @@ async def test_before_the_model_is_loaded_requests_are_refused_and_nothing_waits
 
     def load():
         assert loading.wait(SOON_S)
-        return HashScorer()
+        return models_of(HashScorer())
 
     engine = Engine(load, VectorMemo())
     engine.start()
@@ -346,7 +347,7 @@ async def test_before_the_model_is_loaded_requests_are_refused_and_nothing_waits
 
 async def test_closing_fails_those_who_wait_and_ends_the_threads():
     scorer = Gated()
-    engine = Engine(lambda: scorer, VectorMemo(), threads=2)
+    engine = Engine(lambda: models_of(scorer), VectorMemo(), threads=2)
     engine.start()
     await engine.wait_ready()
     scorer.arm()
@@ -365,7 +366,7 @@ async def test_closing_fails_those_who_wait_and_ends_the_threads():
 
 async def test_a_model_that_hangs_does_not_hold_up_closing():
     scorer = Gated()
-    engine = Engine(lambda: scorer, VectorMemo())
+    engine = Engine(lambda: models_of(scorer), VectorMemo())
     engine.start()
     await engine.wait_ready()
     scorer.arm()
@@ -439,10 +440,10 @@ async def test_what_another_process_read_costs_no_model_time(tmp_path):
         assert one.units.tobytes() == other.units.tobytes()
 
 
-class Together(Gated):
+class InOneCall(Gated):
     """Reads windows in one call; says how many tokens each call held."""
 
-    together = 8
+    together = Together(0, 8)
 
     def __init__(self):
         super().__init__()
@@ -455,7 +456,7 @@ class Together(Gated):
 
 
 async def test_short_documents_are_read_in_one_call():
-    scorer = Together()
+    scorer = InOneCall()
     request = ask("one two", "three", "whale " * 40, "four", "five six", questions=["seven"])
     with engine_of(scorer) as engine:
         scorer.calls.clear()
@@ -468,7 +469,7 @@ async def test_short_documents_are_read_in_one_call():
 
 
 async def test_each_thread_is_left_its_share_of_short_documents():
-    scorer = Together()
+    scorer = InOneCall()
     with engine_of(scorer, threads=4) as engine:
         scorer.calls.clear()
         scorer.open()
@@ -477,7 +478,7 @@ async def test_each_thread_is_left_its_share_of_short_documents():
 
 
 async def test_equal_documents_are_not_read_in_one_call():
-    scorer = Together()
+    scorer = InOneCall()
     with engine_of(scorer) as engine:
         scorer.calls.clear()
         scorer.open()
@@ -487,7 +488,7 @@ async def test_equal_documents_are_not_read_in_one_call():
 
 
 async def test_of_documents_taken_together_only_unknown_ones_are_read(tmp_path):
-    scorer, path = Together(), tmp_path / "memo.sqlite3"
+    scorer, path = InOneCall(), tmp_path / "memo.sqlite3"
     disk = DiskMemo(path, 2**20)
     with engine_of(HashScorer(), VectorMemo(shelf=DiskShelf(disk))) as engine:
         await score(engine, ask("red"))

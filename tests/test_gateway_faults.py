@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 from driving import WideScorer
+from fakes import models_of
 from house import house, policies
 from servers import (
     CHAT,
@@ -289,7 +290,7 @@ class Hangs:
 
 async def rows_of(scorer, policy, recover=lambda: None):
     """Ask while the model is sick and, with other words, once it is well; return both rows."""
-    engine = Engine(lambda: scorer, VectorMemo())
+    engine = Engine(lambda: models_of(scorer), VectorMemo())
     engine.start()
     await engine.wait_ready()
     scorer.well = False

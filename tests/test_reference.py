@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from proxy.policy.schema import Target
-from proxy.scorers.causal_lm import Passage, Precision, load_causal_lm
+from proxy.scorers.arithmetic import FP32
+from proxy.scorers.causal_lm import Passage, load_causal_lm
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -132,7 +133,7 @@ def test_a_file_without_its_comments_is_left_alone(tmp_path, text):
 
 def test_a_known_text_surprises_as_it_is_to(tmp_path):
     text = known([0.05, 0.05, 3.0, 0.05, 9.0, 1.0])
-    lm = load_causal_lm(str(write_known(tmp_path, text)), precision=Precision.FP32)
+    lm = load_causal_lm(str(write_known(tmp_path, text)), runtime=FP32)
     [found] = lm.self_information([Passage(text.text)])
     assert found.nats.tolist() == pytest.approx(text.nats, abs=1 / 128)
 
@@ -143,7 +144,7 @@ def test_ours_keeps_what_surprises_where_the_reference_does_not(tmp_path):
     for number, case in enumerate(cases()):
         text = known(case.nats)
         folder = write_known(tmp_path / str(number), text)
-        ours = Ours(load_causal_lm(str(folder), precision=Precision.FP32))
+        ours = Ours(load_causal_lm(str(folder), runtime=FP32))
         left = ours.compress([text.text], "What happened?", Target(rate=case.rate)).text
         told.append(case.told(text, left.removesuffix("What happened?").split()))
     rare, half, short = told

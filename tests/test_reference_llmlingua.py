@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from proxy.scorers.causal_lm import Passage, Precision, load_causal_lm
+from proxy.scorers.arithmetic import FP32
+from proxy.scorers.causal_lm import Passage, load_causal_lm
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -79,8 +80,8 @@ def test_without_its_environment_it_says_how_to_make_one(tmp_path):
 def test_the_float_model_computes_what_the_shipped_one_does(tmp_path):
     folder = float_model(tmp_path)
     assert float_model(tmp_path) == folder  # written once
-    shipped = load_causal_lm(precision=Precision.FP32)
-    written = load_causal_lm(str(folder), precision=Precision.FP32)
+    shipped = load_causal_lm(runtime=FP32)
+    written = load_causal_lm(str(folder), runtime=FP32)
     text = [Passage("Special <|bos|> tokens spelt out, 1858 and 京都 too.")]
     [one], [other] = shipped.self_information(text), written.self_information(text)
     assert one.nats.tolist() == other.nats.tolist()

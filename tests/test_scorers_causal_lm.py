@@ -20,7 +20,8 @@ from transformers import (
 
 from proxy.errors import PolicyError
 from proxy.scorers import causal_lm
-from proxy.scorers.causal_lm import GRID, Calls, CausalLM, Passage, Precision, load_causal_lm
+from proxy.scorers.arithmetic import FP32, Arithmetic, Runtime
+from proxy.scorers.causal_lm import GRID, CausalLM, Passage, load_causal_lm
 
 END = "<|endoftext|>"
 TEXT = "the cat sat on the mat, and the dog sat on the cat; 12 dogs and 3 cats sat down. "
@@ -82,7 +83,7 @@ def gpt2_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lm(llama_folder):
-    return load_causal_lm(str(llama_folder), precision=Precision.FP32, device="cpu")
+    return load_causal_lm(str(llama_folder), runtime=FP32)
 
 
 def plainly(folder, ids, model_class=LlamaForCausalLM):
@@ -127,7 +128,7 @@ def test_any_architecture_is_read_by_folder(tmp_path, name, tied):
     shape = AutoConfig.for_model(name, **SHAPE, tie_word_embeddings=tied)
     model = AutoModelForCausalLM.from_config(shape)
     folder = saved(model, tmp_path)
-    found = load_causal_lm(str(folder), precision=Precision.FP32, device="cpu")
+    found = load_causal_lm(str(folder), runtime=FP32)
     ids = found.tokenise(TEXT[:40]).ids
     expected = plainly(folder, ids.tolist(), AutoModelForCausalLM)
     assert near(found.self_information([Passage(TEXT[:40])])[0].nats, expected)
@@ -137,7 +138,7 @@ def test_any_architecture_is_read_by_folder(tmp_path, name, tied):
 
 
 def test_a_model_of_learnt_positions_is_read_by_folder(gpt2_folder):
-    found = load_causal_lm(str(gpt2_folder), precision=Precision.FP32, device="cpu")
+    found = load_causal_lm(str(gpt2_folder), runtime=FP32)
     ids = found.tokenise("the cat sat").ids
     expected = plainly(gpt2_folder, ids.tolist(), GPT2LMHeadModel)
     assert near(found.self_information([Passage("the cat sat")])[0].nats, expected)
@@ -162,10 +163,8 @@ def test_a_model_that_caps_its_logits_is_read_as_it_means_to_be(tmp_path, rows_a
         sliding_window=WINDOW,
     )
     folder = saved(Gemma2ForCausalLM(config), tmp_path)
-    found = load_causal_lm(str(folder), precision=Precision.FP32, device="cpu")
-    read = CausalLM(
-        found._model, found._tokenizer, 0, window=WINDOW, revision="", calls=Calls(rows_at_once)
-    )
+    found = load_causal_lm(str(folder), runtime=FP32)
+    read = CausalLM(found._model, found._tokenizer, 0, window=WINDOW, revision="")
     ids = read.tokenise(TEXT[:40]).ids.tolist()
     expected = plainly(folder, ids, Gemma2ForCausalLM)
     assert near(read.self_information([Passage(TEXT[:40])])[0].nats, expected)
@@ -239,25 +238,6 @@ def test_windows_score_every_token_once_and_fit(tokens, room):
     assert all(w.first - w.begin == room // 4 for w in found[1:])
 
 
-@given(lengths=st.lists(st.integers(1, 50), max_size=30), limit=st.integers(1, 200))
-def test_batches_hold_every_row_once_and_fit(lengths, limit):
-    found = list(causal_lm.batches(lengths, limit))
-    assert sorted(i for batch in found for i in batch.numbers) == list(range(len(lengths)))
-    for numbers, (rows, longest) in found:
-        assert (rows, longest) == (len(numbers), max(lengths[i] for i in numbers))
-        assert rows * longest <= limit or rows == 1
-
-
-@given(lengths=st.lists(st.integers(1, 700), max_size=30), limit=st.integers(1, 3000))
-def test_batches_of_fixed_shapes_hold_every_row_once_and_fit(lengths, limit):
-    found = list(causal_lm.shaped_batches(lengths, limit, 700))
-    assert sorted(i for batch in found for i in batch.numbers) == list(range(len(lengths)))
-    for numbers, (rows, longest) in found:
-        assert longest in {64, 128, 256, 512, 700}
-        assert rows == max(1, limit // longest) >= len(numbers)
-        assert max(lengths[i] for i in numbers) <= longest
-
-
 WORDS = st.sampled_from([*TEXT.split(), "😀", "12", END])
 TEXTS = st.lists(st.lists(WORDS, max_size=60).map(" ".join), min_size=1, max_size=6)
 
@@ -277,30 +257,23 @@ def test_batched_scores_equal_single_ones_within_the_grid(lm, texts, batch_token
 
 @pytest.mark.parametrize("folder", ["llama_folder", "gpt2_folder"])
 def test_in_fixed_shapes_a_text_scores_the_same_bits_whatever_is_beside_it(folder, request):
-    found = load_causal_lm(
-        str(request.getfixturevalue(folder)), precision=Precision.FP32, device="cpu"
-    )
-    shaped = CausalLM(
-        found._model,
-        found._tokenizer,
-        0,
-        window=WINDOW,
-        revision="",
-        calls=Calls(64, fixed_shapes=True),
-    )
+    path = str(request.getfixturevalue(folder))
+    found = load_causal_lm(path, runtime=FP32)
+    shaped = load_causal_lm(path, Runtime(Arithmetic.FP32, shape_tokens=328))
     others = [Passage(TEXT[i:] * 2, prefix="the cat") for i in range(9)]
-    (alone,) = shaped.self_information([Passage(TEXT)], batch_tokens=328)
-    among = shaped.self_information([*others, Passage(TEXT), *others], batch_tokens=328)[9]
+    (alone,) = shaped.self_information([Passage(TEXT)])
+    among = shaped.self_information([*others, Passage(TEXT), *others])[9]
+    assert shaped.together == (328, 656)
     assert np.array_equal(alone.nats, among.nats)
     assert near(alone.nats, found.self_information([Passage(TEXT)])[0].nats)
 
 
 @pytest.mark.parametrize(
-    ("precision", "steps"), [(Precision.FP32, 1), (Precision.INT8, 8), (Precision.BF16, 16)]
+    ("precision", "steps"), [(Arithmetic.FP32, 1), (Arithmetic.INT8, 8), (Arithmetic.BF16, 16)]
 )
 def test_batches_of_the_embedded_model_score_as_single_texts_within_the_rounding(precision, steps):
     """Coarser numbers are rounded another way where the shapes of the sums are others."""
-    found = load_causal_lm(precision=precision, device="cpu")
+    found = load_causal_lm(runtime=Runtime(precision))
     passages = [Passage(TEXT[i : i + 60]) for i in range(0, 30, 3)]
     passages += [Passage("the"), Passage(""), Passage(TEXT * 2)]
     one, many = (
@@ -311,9 +284,9 @@ def test_batches_of_the_embedded_model_score_as_single_texts_within_the_rounding
     assert np.abs(one - many).mean() <= 1 / GRID
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", list(Arithmetic))
 def test_scores_do_not_move_with_what_else_is_asked(llama_folder, precision):
-    found = load_causal_lm(str(llama_folder), precision=precision, device="cpu")
+    found = load_causal_lm(str(llama_folder), runtime=Runtime(precision))
     others = [Passage(TEXT[i:] * 2) for i in range(5)]
     alone = found.self_information([Passage(TEXT)])[0]
     among = found.self_information([*others, Passage(TEXT), *others])[5]
@@ -330,15 +303,13 @@ def test_threads_side_by_side_score_as_one(lm):
 
 @pytest.mark.parametrize("rows_at_once", [1, 7])
 def test_scores_do_not_depend_on_how_many_logits_are_held(lm, rows_at_once):
-    frugal = CausalLM(
-        lm._model, lm._tokenizer, 0, window=WINDOW, revision="", calls=Calls(rows_at_once)
-    )
+    frugal = CausalLM(lm._model, lm._tokenizer, 0, window=WINDOW, revision="")
     expected = lm.self_information([Passage(TEXT)])[0].nats
     assert near(frugal.self_information([Passage(TEXT)])[0].nats, expected)
 
 
 def test_steps_yield_the_tokens_they_read(lm):
-    read = list(lm.steps(Passage(TEXT * 3)))
+    read = list(lm.steps([Passage(TEXT * 3)]))
     tokens = len(lm.tokenise(TEXT * 3).ids)
     assert read[:-1] == [WINDOW + 1] * (len(read) - 1)  # BOS comes with each window
     assert sum(read) == tokens + len(read) + (len(read) - 1) * (WINDOW // 4)
@@ -413,12 +384,12 @@ def test_reading_beyond_the_window_is_refused(lm):
         lm.extend(full, ids[:1])
 
 
-@pytest.mark.parametrize("precision", [Precision.BF16, Precision.INT8])
+@pytest.mark.parametrize("precision", [Arithmetic.BF16, Arithmetic.INT8])
 @pytest.mark.parametrize("folder", ["llama_folder", "gpt2_folder"])
 def test_coarser_numbers_give_nearly_the_same_scores(folder, precision, request):
     path = str(request.getfixturevalue(folder))
-    exact = load_causal_lm(path, precision=Precision.FP32, device="cpu")
-    coarse = load_causal_lm(path, precision=precision, device="cpu")
+    exact = load_causal_lm(path, runtime=FP32)
+    coarse = load_causal_lm(path, runtime=Runtime(precision))
     expected = exact.self_information([Passage(TEXT)])[0].nats
     found = coarse.self_information([Passage(TEXT)])[0].nats
     assert np.abs(found - expected).mean() < 0.15
@@ -430,7 +401,7 @@ def test_the_revision_follows_the_weights(lm, llama_folder, tmp_path):
     model = LlamaForCausalLM.from_pretrained(llama_folder)
     with torch.no_grad():
         model.model.norm.weight[0] += 1
-    other = load_causal_lm(str(saved(model, tmp_path)), precision=Precision.FP32, device="cpu")
+    other = load_causal_lm(str(saved(model, tmp_path)), runtime=FP32)
     assert other.revision.split("@")[1] != lm.revision.split("@")[1]
 
 
@@ -477,6 +448,6 @@ def test_the_embedded_model_expects_little_words_and_not_rare_ones(embedded):
 def test_the_embedded_model_scores_alike_in_every_precision(embedded):
     text = "It is one of the largest cities in the country, with 2,000,000 people."
     expected = embedded.self_information([Passage(text)])[0].nats
-    for precision in Precision:
-        other = load_causal_lm(precision=precision, device="cpu")
+    for precision in Arithmetic:
+        other = load_causal_lm(runtime=Runtime(precision))
         assert np.abs(other.self_information([Passage(text)])[0].nats - expected).mean() < 0.1

@@ -12,7 +12,9 @@ from transformers import (
 )
 
 from proxy.errors import PolicyError
+from proxy.scorers.arithmetic import Arithmetic, Runtime
 from proxy.scorers.classifier import TokenClassifier
+from proxy.scorers.pooling import drain
 
 TEXT = "the cat sat on the mat . a dog ran far away !"
 WORDS = sorted(set(TEXT.split()))
@@ -72,6 +74,18 @@ def test_what_shares_the_batch_changes_nothing(folder):
     among = model.classify(["a dog", TEXT, ""])
     assert np.array_equal(among[1].keep, alone.keep)
     assert [len(found.keep) for found in among] == [2, len(TEXT.split()), 0]
+
+
+def test_in_fixed_shapes_company_changes_nothing_either(folder):
+    shaped = TokenClassifier(str(folder), Runtime(Arithmetic.FP32, shape_tokens=200))
+    texts = ["a dog", TEXT, "", " ".join([TEXT] * 30), "the mat"]
+    found = drain(shaped.steps(texts))
+    assert shaped.together == (200, 400)
+    for text, among in zip(texts, found, strict=True):
+        assert np.array_equal(among.keep, shaped.classify([text])[0].keep)
+        expected = TokenClassifier(str(folder)).classify([text])[0]
+        assert np.allclose(among.keep, expected.keep, atol=1e-5)
+        assert words_of(text, among) == words_of(text, expected)
 
 
 def test_windows_end_with_sentences_and_are_read_by_themselves(folder):

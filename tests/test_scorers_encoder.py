@@ -7,15 +7,27 @@ import threading
 import numpy as np
 import pytest
 import torch
+from fakes import models_of
 
 from proxy.compress.ports import Document, ScoreRequest
 from proxy.engine import Engine
 from proxy.errors import PolicyError
 from proxy.memo import VectorMemo
-from proxy.scorers import load_models, load_scorer
-from proxy.scorers.arithmetic import Arithmetic, Fp32Linear, Int8Linear, best, int8_is_exact
+from proxy.scorers import load_models, load_scorer, shapes
+from proxy.scorers.arithmetic import (
+    FP32,
+    INT8,
+    Arithmetic,
+    FloatLinear,
+    Int8Linear,
+    Runtime,
+    best,
+    chosen,
+    int8_is_exact,
+    through_transformers,
+)
 from proxy.scorers.encoder import MODELS, EmbeddedEncoder
-from proxy.scorers.pooling import drain
+from proxy.scorers.pooling import ALONE, drain
 from proxy.types import Span
 
 SHIPPED = MODELS / "all-minilm-l6-v2"
@@ -42,11 +54,9 @@ def encoder():
     return EmbeddedEncoder()
 
 
-@pytest.fixture(
-    scope="module", params=[Arithmetic.FP32, pytest.param(Arithmetic.INT8, marks=needs_int8)]
-)
+@pytest.fixture(scope="module", params=[FP32, pytest.param(INT8, marks=needs_int8)])
 def each(request):
-    return EmbeddedEncoder(arithmetic=request.param)
+    return EmbeddedEncoder(runtime=request.param)
 
 
 def sentences(seed, count):
@@ -125,7 +135,7 @@ def test_vectors_do_not_move_with_the_batch_or_the_threads(each):
     documents = [document(seed, 1 + seed % 19) for seed in range(UNITS // 10 + 19)]
     assert sum(len(d.units) for d in documents) >= UNITS
     alone = [each.embed_documents([d])[0] for d in documents]
-    engine = Engine(lambda: each, VectorMemo(0), threads=3, queue_entries=1000)
+    engine = Engine(lambda: models_of(each), VectorMemo(0), threads=3, queue_entries=1000)
     engine.start()
     engine.wait_ready_blocking(60)
     order = list(range(len(documents)))
@@ -151,19 +161,20 @@ def test_vectors_do_not_move_with_the_batch_or_the_threads(each):
 @needs_int8
 @pytest.mark.parametrize("seed", range(8))
 def test_windows_read_together_get_the_bits_that_they_get_alone(seed):
-    encoder = EmbeddedEncoder(arithmetic=Arithmetic.INT8)
+    encoder = EmbeddedEncoder(runtime=INT8)
     draw = np.random.default_rng(seed)
     windows = [draw.integers(200, 30_000, size=n) for n in draw.integers(1, 90, size=7)]
-    assert encoder.together > 0
+    assert encoder.together.most > 0
     for found, window in zip(encoder.read_together(windows), windows, strict=True):
-        alone = encoder.read(window)
-        assert np.array_equal(found.final, alone.final)
-        assert np.array_equal(found.middle, alone.middle)
+        assert np.array_equal(found, encoder.read(window).final)
 
 
-@needs_int8
-def test_documents_read_together_get_the_vectors_that_they_get_alone():
-    encoder = EmbeddedEncoder(arithmetic=Arithmetic.INT8)
+SHAPED = Runtime(Arithmetic.BF16, shape_tokens=640)  # as on a GPU, on this processor
+
+
+@pytest.mark.parametrize("runtime", [SHAPED, pytest.param(INT8, marks=needs_int8)])
+def test_documents_read_together_get_the_vectors_that_they_get_alone(runtime):
+    encoder = EmbeddedEncoder(runtime=runtime)
     documents = [document(seed, units) for seed, units in enumerate((1, 40, 2, 0, 90, 3))]
     together = drain(encoder.documents_steps(documents))
     for found, expected in zip(together, encoder.embed_documents(documents), strict=True):
@@ -172,7 +183,31 @@ def test_documents_read_together_get_the_vectors_that_they_get_alone():
 
 
 def test_float32_reads_each_window_alone():
-    assert EmbeddedEncoder(arithmetic=Arithmetic.FP32).together == 0
+    assert EmbeddedEncoder(runtime=FP32).together == ALONE
+
+
+@pytest.mark.parametrize(
+    ("arithmetic", "apart"), [(Arithmetic.FP32, 1e-5), (Arithmetic.BF16, 0.04)]
+)
+def test_in_fixed_shapes_states_are_those_of_a_window_alone_within_the_rounding(arithmetic, apart):
+    shaped = EmbeddedEncoder(runtime=Runtime(arithmetic, shape_tokens=640))
+    plain = EmbeddedEncoder(runtime=FP32)
+    ids = [np.arange(2000, 2000 + n) for n in (1, 62, 63, 200, 254, 3)]
+    for found, window in zip(shaped.read_together(ids), ids, strict=True):
+        expected = plain.read(window)
+        assert np.abs(found - expected.final).max() < apart * np.abs(expected.final).max()
+        middle = shaped.read(window).middle
+        assert np.abs(middle - expected.middle).max() < apart * np.abs(expected.middle).max()
+    assert shaped.together == (640, 1280)
+    assert "-640" in shaped.revision
+
+
+def test_where_company_moves_scores_windows_are_read_alone(monkeypatch):
+    monkeypatch.setattr(shapes, "reads_alike", lambda *_: False)
+    encoder = EmbeddedEncoder(runtime=SHAPED)
+    assert encoder.together == ALONE
+    calls = list(encoder.documents_steps([document(0, 3), document(1, 2)]))
+    assert len(calls) == 2
 
 
 @needs_int8
@@ -192,7 +227,7 @@ def test_int8_arithmetic_stays_within_its_rounding():
     rows = torch.randint(-127, 128, (64, 96), generator=generator).to(torch.int8)
     scales, bias = torch.rand(64, generator=generator), torch.randn(64, generator=generator)
     x = torch.randn(37, 96, generator=generator)
-    exact = Fp32Linear(rows * scales[:, None], bias)(x)
+    exact = FloatLinear(rows * scales[:, None], bias)(x)
     found = Int8Linear(rows.T, scales, bias)(x)
     # Each activation is off by half a step at most: |x|max / 127 / 2, times 96 weights.
     step = x.abs().amax(dim=1, keepdim=True) / 127 / 2
@@ -208,8 +243,8 @@ def test_a_row_of_zeros_multiplies_to_the_bias():
 def test_both_arithmetics_rank_alike():
     documents = [document(seed, 10) for seed in range(6)]
     orders = []
-    for arithmetic in (Arithmetic.FP32, best()):
-        model = EmbeddedEncoder(arithmetic=arithmetic)
+    for runtime in (FP32, best()):
+        model = EmbeddedEncoder(runtime=runtime)
         question = model.embed_questions(["which bank raised its interest rate?"])[0].final
         found = np.concatenate([d.units for d in model.embed_documents(documents)])
         orders.append([cosine(unit, question) for unit in found])
@@ -218,14 +253,14 @@ def test_both_arithmetics_rank_alike():
 
 def test_the_revision_names_weights_and_arithmetic():
     config = json.loads((SHIPPED / "config.json").read_text())
-    found = EmbeddedEncoder(arithmetic=Arithmetic.FP32).revision
+    found = EmbeddedEncoder(runtime=FP32).revision
     assert found.startswith(f"all-minilm-l6-v2@{config['revision']}/torch-")
     assert "-fp32-" in found
 
 
 def test_the_backend_of_the_settings_is_the_one_that_computes():
     assert "-fp32-" in load_scorer(backend="fp32").revision
-    assert load_scorer(backend="auto").revision == EmbeddedEncoder(arithmetic=best()).revision
+    assert load_scorer(backend="auto").revision == EmbeddedEncoder(runtime=best()).revision
 
 
 @needs_int8
@@ -234,8 +269,23 @@ def test_int8_may_be_asked_for_by_name():
 
 
 def test_a_backend_that_is_none_is_refused():
-    with pytest.raises(PolicyError, match="found 'bf16', wanted one of auto, fp32, int8"):
+    with pytest.raises(PolicyError, match="found 'bf16', wanted one of auto, fp32, int8, cuda"):
         load_scorer(backend="bf16")
+
+
+def test_a_gpu_that_is_not_there_is_an_error_in_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(PolicyError, match=r"LACONIC_BACKEND: found cuda, and torch .* wanted auto"):
+        load_scorer(backend="cuda")
+
+
+@pytest.mark.parametrize(("bf16", "arithmetic"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, bf16, arithmetic):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
+    expected = Runtime(Arithmetic(arithmetic), torch.device("cuda"), 16_384)
+    assert chosen("auto") == chosen("cuda") == through_transformers("auto") == expected
+    assert chosen("fp32") == FP32
 
 
 def test_a_hub_model_is_not_read_in_int8():

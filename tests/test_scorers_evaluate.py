@@ -5,7 +5,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from proxy.errors import CallerError
-from proxy.scorers.causal_lm import GRID, Calls, CausalLM, Precision, load_causal_lm
+from proxy.scorers.arithmetic import FP32
+from proxy.scorers.causal_lm import GRID, CausalLM, load_causal_lm
 from proxy.scorers.evaluate import Divergence, answer_nll, kl
 
 END = "<|endoftext|>"
@@ -45,7 +46,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judge(folder):
-    return load_causal_lm(str(folder), precision=Precision.FP32, device="cpu")
+    return load_causal_lm(str(folder), runtime=FP32)
 
 
 def distributions(folder, judge, prompt, answer):
@@ -67,7 +68,7 @@ def test_answer_nll_is_the_models_own(folder, judge):
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
 def test_kl_is_that_of_all_logits_at_once_whatever_the_chunk(folder, judge, chunk):
     parts = (judge._model, judge._tokenizer, judge._bos)
-    judge = CausalLM(*parts, window=judge.window, revision="judge", calls=Calls(chunk))
+    judge = CausalLM(*parts, window=judge.window, revision="judge")
     p, said = distributions(folder, judge, COMPRESSED, ANSWER)
     q, _ = distributions(folder, judge, ORIGINAL, ANSWER)
     expected = (p.exp() * (p - q)).sum(dim=-1).mean().item()

@@ -12,8 +12,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from proxy.compress.ports import Document
 from proxy.errors import PolicyError
 from proxy.scorers import load_scorer
-from proxy.scorers.arithmetic import Arithmetic
+from proxy.scorers.arithmetic import Arithmetic, Runtime
 from proxy.scorers.encoder import EmbeddedEncoder
+from proxy.scorers.hub import HubEncoder
 from proxy.types import Span
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
@@ -81,6 +82,19 @@ def test_a_hub_model_pools_and_windows_like_any_other(hub):
     assert hub.embed_questions(["the cat zebra"])[0].known == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize(("arithmetic", "apart"), [(Arithmetic.FP32, 1e-5), (Arithmetic.BF16, 0.3)])
+def test_in_fixed_shapes_company_changes_nothing_of_a_hub_model(hub, folder, arithmetic, apart):
+    shaped = HubEncoder(str(folder), Runtime(arithmetic, shape_tokens=240))
+    windows = [hub.tokenise(TEXT).ids[:n] for n in (1, 7, 14, 3, 14, 2, 9, 5)]
+    found = shaped.read_together(windows)
+    assert shaped.together == (240, 480)
+    for window, states in zip(windows, found, strict=True):
+        alone, expected = shaped.read(window), hub.read(window)
+        assert np.array_equal(states, alone.final)
+        assert np.abs(alone.final - expected.final).max() < apart
+        assert np.abs(alone.middle - expected.middle).max() < apart
+
+
 def test_special_tokens_in_text_are_plain_text_for_a_hub_model(hub):
     assert not {0, 2, 3} & set(hub.tokenise("the [SEP] cat").ids.tolist())
 
@@ -107,7 +121,7 @@ def test_a_model_that_cannot_be_loaded_is_named_in_one_line(name, tmp_path):
 @pytest.mark.parametrize("arithmetic", list(Arithmetic))
 def test_a_converted_model_gives_nearly_the_same_states(hub, folder, tmp_path, arithmetic):
     convert_encoder.convert(folder, tmp_path / "out", wanted_sha256="any")
-    converted = EmbeddedEncoder(tmp_path / "out", arithmetic)
+    converted = EmbeddedEncoder(tmp_path / "out", Runtime(arithmetic))
     ids = hub.tokenise(TEXT).ids
     assert converted.tokenise(TEXT).ids.tolist() == ids.tolist()
     for name in ("final", "middle"):

@@ -42,7 +42,7 @@ def whole(text):
 
 
 def nats(reader, passage):
-    return drain(reader.steps(passage)).nats
+    return drain(reader.steps([passage]))[0].nats
 
 
 def after(model, texts):
@@ -54,8 +54,8 @@ def after(model, texts):
 
 
 def test_nothing_heard_is_the_plain_score(model):
-    expected = drain(model.steps(PlainPassage(ONE)))
-    got = drain(PassageReader(model).steps(Passage(ONE)))
+    (expected,) = drain(model.steps([PlainPassage(ONE)]))
+    (got,) = drain(PassageReader(model).steps([Passage(ONE)]))
     assert got.nats.tolist() == expected.nats.tolist()
     assert got.starts.tolist() == list(range(len(ONE)))
 
@@ -112,7 +112,7 @@ class Says:
 
     def steps(self, _):
         yield 3
-        return self.answer
+        return [self.answer]
 
 
 class Encoder:
@@ -129,8 +129,8 @@ def test_the_others_load_when_first_asked_and_once():
     both = Ensemble(Encoder(), reader=reader, classifier=classifier, names="lm")
     assert (both.revision, reader.loaded, classifier.loaded) == ("enc@1+lm", 0, 0)
     for _ in range(2):
-        assert drain(both.passage_steps(Passage("x"))) is reader.answer
-        assert drain(both.classified_steps("x")) is classifier.answer
+        assert drain(both.passages_steps([Passage("x")])) == [reader.answer]
+        assert drain(both.classified_steps(["x"])) == [classifier.answer]
     assert (reader.loaded, classifier.loaded) == (1, 1)
 
 

@@ -9,8 +9,8 @@ from safetensors.torch import load
 
 from proxy.errors import PolicyError
 from proxy.scorers import LANGUAGE_MODEL
-from proxy.scorers.arithmetic import Arithmetic, int8_is_exact
-from proxy.scorers.causal_lm import Passage, Precision, load_causal_lm
+from proxy.scorers.arithmetic import INT8, int8_is_exact
+from proxy.scorers.causal_lm import Passage, load_causal_lm
 from proxy.scorers.encoder import MODELS, EmbeddedEncoder
 from proxy.scorers.weights import mapped
 
@@ -62,7 +62,7 @@ def test_another_file_and_no_file_are_refused(tmp_path):
 @needs_int8
 def test_the_encoders_rows_are_the_files_own_pages():
     path = ENCODER / "model.safetensors"
-    encoder = EmbeddedEncoder(arithmetic=Arithmetic.INT8)
+    encoder = EmbeddedEncoder(runtime=INT8)
     encoder.embed_questions(["who opened the canal?"])
     layers = encoder._bert._layers
     rows = [part.columns for layer in layers for part in (layer.qkv, layer.inner, layer.outer)]
@@ -75,7 +75,7 @@ def test_the_encoders_rows_are_the_files_own_pages():
 @needs_int8
 def test_the_language_models_unjoined_rows_are_the_files_own_pages():
     path = LANGUAGE_MODEL / "model.safetensors"
-    model = load_causal_lm(precision=Precision.INT8, device="cpu")
+    model = load_causal_lm(runtime=INT8)
     model.self_information([Passage("who opened the canal?")])
     layers = model._model.model._layers
     rows = [part.columns for layer in layers for part in (layer.attended, layer.down)]

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import train_encoder
 from proxy.compress.ports import Document
-from proxy.scorers.arithmetic import Arithmetic
+from proxy.scorers.arithmetic import FP32
 from proxy.scorers.encoder import EmbeddedEncoder
 from proxy.types import Span
 from relevance_data import Passage, lay_out_case
@@ -27,7 +27,7 @@ YEARS = range(10, 16)
 
 @pytest.fixture(scope="module")
 def encoder():
-    return EmbeddedEncoder(arithmetic=Arithmetic.FP32)
+    return EmbeddedEncoder(runtime=FP32)
 
 
 def case(year):
@@ -128,7 +128,7 @@ def test_an_encoder_is_written_part_of_the_way(laid, tmp_path, encoder):
     for share in ("0", "0.5", "1"):
         out = tmp_path / f"at-{share}"
         run(laid, tmp_path, "--write", str(out), "--share", share)
-        written = EmbeddedEncoder(out, Arithmetic.FP32)
+        written = EmbeddedEncoder(out, FP32)
         assert written.revision.startswith(f"at-{share}@")
         distances.append(np.abs(written.embed_documents([document])[0].whole - before).max())
     assert distances[0] == 0 < distances[1] < distances[2]

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from proxy.compress.bands import symbol_share
 from proxy.compress.ports import Band, Manner
 from proxy.errors import PolicyError
-from proxy.scorers.causal_lm import GRID, Passage, Precision, load_causal_lm
+from proxy.scorers.arithmetic import FP32, Arithmetic, Runtime, best
+from proxy.scorers.causal_lm import GRID, Passage, load_causal_lm
 from proxy.types import Kind
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
@@ -259,10 +260,14 @@ def test_a_run_does_not_begin_with_words_of_another_tokenizer(exported, data, tm
 
 def test_an_exported_model_scores_like_the_trained_one(run, exported):
     text = " ".join(SENTENCES * 4)
-    theirs = load_causal_lm(str(run / "model"), precision=Precision.FP32, device="cpu")
+    theirs = load_causal_lm(str(run / "model"), runtime=FP32)
     expected = theirs.self_information([Passage(text)])[0]
-    for precision, limit in ((Precision.FP32, 0.05), (Precision.BF16, 0.1), (Precision.INT8, 0.1)):
-        ours = load_causal_lm(str(exported), precision=precision, device="cpu")
+    for precision, limit in (
+        (Arithmetic.FP32, 0.05),
+        (Arithmetic.BF16, 0.1),
+        (Arithmetic.INT8, 0.1),
+    ):
+        ours = load_causal_lm(str(exported), runtime=Runtime(precision))
         assert ours.window == theirs.window == LENGTH
         found = ours.self_information([Passage(text)])[0]
         assert np.array_equal(found.starts, expected.starts)
@@ -272,7 +277,7 @@ def test_an_exported_model_scores_like_the_trained_one(run, exported):
 
 def test_an_exported_model_says_what_it_is(exported):
     config = json.loads((exported / "config.json").read_text())
-    model = load_causal_lm(str(exported), precision=Precision.FP32, device="cpu")
+    model = load_causal_lm(str(exported), runtime=FP32)
     assert model.revision.startswith(f"mine@{config['revision']}/torch-")
     assert (exported / "model.safetensors").stat().st_size < 7e6
 
@@ -289,13 +294,13 @@ def test_a_damaged_export_is_refused(exported, tmp_path, name, change, message):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / name).write_bytes(change((tmp_path / name).read_bytes()))
     with pytest.raises(PolicyError, match=message):
-        load_causal_lm(str(tmp_path), device="cpu")
+        load_causal_lm(str(tmp_path), best())
 
 
 def test_an_export_without_weights_is_refused(exported, tmp_path):
     (tmp_path / "config.json").write_bytes((exported / "config.json").read_bytes())
     with pytest.raises(PolicyError, match="No such file"):
-        load_causal_lm(str(tmp_path), device="cpu")
+        load_causal_lm(str(tmp_path), best())
 
 
 def test_the_card_tells_tokens_seen_and_loss_per_source(data, run, tmp_path, monkeypatch):
@@ -307,12 +312,12 @@ def test_the_card_tells_tokens_seen_and_loss_per_source(data, run, tmp_path, mon
     assert "**It saw 0.0 million tokens**" in card
     assert "| kind0_mit | MIT |" in card
     assert "{" not in card
-    calibrated = load_causal_lm(str(out), device="cpu").bands
+    calibrated = load_causal_lm(str(out), best()).bands
     assert calibrated == {}  # its sources are of no known kind
 
 
 def test_bands_hold_ordinary_text_of_a_kind_and_not_another(exported):
-    model = load_causal_lm(str(exported), precision=Precision.FP32, device="cpu")
+    model = load_causal_lm(str(exported), runtime=FP32)
     plain = [sentence for sentence in SENTENCES if "def " not in sentence]
     records = [Record("books_pd", " ".join(plain[i % 3 :] * 4)) for i in range(20)]
     assert set(lm_bands.bands(model, records)) == {"prose"}
@@ -341,11 +346,11 @@ def test_bands_are_part_of_what_a_model_is_called(exported, tmp_path):
     for path in exported.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
-    names = [load_causal_lm(str(tmp_path), device="cpu").revision]
+    names = [load_causal_lm(str(tmp_path), best()).revision]
     for most in (6.0, 7.0):
         config["bands"] = {"prose": {"nats": [1.0, most], "chars_per_token": [2.0, 5.0]}}
         (tmp_path / "config.json").write_text(json.dumps(config))
-        found = load_causal_lm(str(tmp_path), device="cpu")
+        found = load_causal_lm(str(tmp_path), best())
         assert found.bands == {Kind.PROSE: Band((1.0, most), (2.0, 5.0))}
         names.append(found.revision)
     assert len(set(names)) == 3

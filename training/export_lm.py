@@ -26,7 +26,8 @@ from safetensors.numpy import load_file, save
 from convert_encoder import quantised
 from lm_bands import bands
 from lm_data import Sources, read, shards
-from proxy.scorers.causal_lm import FORMAT, CausalLM, Passage, Precision, load_causal_lm
+from proxy.scorers.arithmetic import FP32, Arithmetic, Runtime
+from proxy.scorers.causal_lm import FORMAT, CausalLM, Passage, load_causal_lm
 
 OUT = Path(__file__).parent.parent / "proxy" / "scorers" / "models" / "laconic-tiny"
 SHAPE = (
@@ -83,10 +84,10 @@ def main() -> None:
         for path in shards(args.data, "valid")
         for record in islice(read(path, Sources()), args.texts)
     ]
-    measured = [measure(load_causal_lm(str(args.model), precision=Precision.FP32), texts)]
+    measured = [measure(load_causal_lm(str(args.model), runtime=FP32), texts)]
     measured.extend(
-        measure(load_causal_lm(str(args.out), precision=precision), texts)
-        for precision in Precision
+        measure(load_causal_lm(str(args.out), runtime=Runtime(precision)), texts)
+        for precision in Arithmetic
     )
     card = written_card(args.out, run, measured, written)
     (args.out / "MODEL_CARD.md").write_text(card, encoding="utf-8")
@@ -185,7 +186,7 @@ def written_card(
         f"| {found['bits_per_byte']:.2f} | {found['tokens']:,} |"
         for source, found in last["valid"].items()
     )
-    names = ("trained weights, float32", *(f"these weights, {p}" for p in Precision))
+    names = ("trained weights, float32", *(f"these weights, {p}" for p in Arithmetic))
     speeds = "\n".join(
         f"| {name} | {found['nats']:.3f} | {found['per_s']:,.0f} |"
         for name, found in zip(names, measured, strict=True)

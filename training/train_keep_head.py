@@ -202,7 +202,7 @@ def _read(
         states.append(encoder.embed_documents([tokens])[0].units.astype(np.float16))
         nats.append(np.zeros(len(starts[-1]), dtype=np.float32))
         if rated:
-            told = drain(models.passage_steps(Passage(document.text)))
+            told = drain(models.passages_steps([Passage(document.text)]))[0]
             nats[-1] = nats_at(starts[-1], told.nats, told.ends)
     cache.parent.mkdir(parents=True, exist_ok=True)
     with cache.open("wb") as out:

@@ -91,7 +91,7 @@ ModelOption = Annotated[
     typer.Option(help="The encoder: `embedded`, a Hugging Face name or a local folder."),
 ]
 BackendOption = Annotated[
-    str | None, typer.Option(help="What models compute in: auto, int8 or fp32.")
+    str | None, typer.Option(help="What models compute in: auto, int8, fp32 or cuda.")
 ]
 ThreadsOption = Annotated[str | None, typer.Option(help="Threads that the model may use.")]
 

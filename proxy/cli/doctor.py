@@ -185,10 +185,11 @@ def model(settings: Settings, measure_s: float) -> Iterator[Finding]:
     except LaconicError as error:
         yield _failed("model", error, "reinstall Laconic, or name another LACONIC_MODEL or backend")
     if settings.model != EMBEDDED:
-        yield Finding("backend", Verdict.OK, "fp32: this model is read through transformers")
+        told = "fp32, or a GPU where there is one: this model is read through transformers"
+        yield Finding("backend", Verdict.OK, told)
         return
     speeds: list[Speed] = []
-    for backend in (Backend.FP32, Backend.INT8):
+    for backend in _offered():
         finding, speed = _measured(backend, threads, measure_s)
         yield finding
         if speed is not None:
@@ -197,10 +198,19 @@ def model(settings: Settings, measure_s: float) -> Iterator[Finding]:
         yield advice(settings.backend, _automatic(), speeds)
 
 
-def _automatic() -> Backend:
-    from proxy.scorers.arithmetic import best  # noqa: PLC0415 - torch is loaded by now
+def _offered() -> list[Backend]:
+    """Return what may be tried here: a GPU where torch finds one."""
+    import torch  # noqa: PLC0415 - loaded by now
 
-    return Backend(best())
+    on_gpu = [Backend.CUDA] if torch.cuda.is_available() else []
+    return [Backend.FP32, Backend.INT8, *on_gpu]
+
+
+def _automatic() -> Backend:
+    from proxy.scorers.arithmetic import automatic  # noqa: PLC0415 - torch is loaded by now
+
+    found = automatic()
+    return Backend(found.arithmetic) if found.device.type == "cpu" else Backend.CUDA
 
 
 def _measured(backend: Backend, threads: int, measure_s: float) -> tuple[Finding, Speed | None]:
@@ -211,7 +221,7 @@ def _measured(backend: Backend, threads: int, measure_s: float) -> tuple[Finding
 
     check = f"backend {backend}"
     try:
-        encoder = EmbeddedEncoder(arithmetic=chosen(backend))
+        encoder = EmbeddedEncoder(runtime=chosen(backend))
     except PolicyError as error:
         return Finding(check, Verdict.WARN, _line(error), "nothing: auto does without it"), None
     if not is_steady(encoder):

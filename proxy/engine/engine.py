@@ -4,9 +4,9 @@ Theory of operation.  A score request becomes a job; what the memo knows is answ
 what it lacks waits as items, one per text.  Threads of the engine's own take items from a ring of
 jobs, so that jobs take turns: a thread reads windows of one item until it has read a quantum of
 tokens, gives an unfinished item back, and serves the next job.  A small request thus waits for a
-quantum of each larger one, never for the whole of it.  Short documents of a job are read in one
-call where the model gives each the bits that it gets alone.  Background jobs (prefetch) are served
-only when nobody waits.
+quantum of each larger one, never for the whole of it.  Short texts of a job are read in one call
+where the model gives each the bits that it gets alone: a few on a processor, thousands of tokens on
+a GPU.  Background jobs (prefetch) are served only when nobody waits.
 
 A job whose future was cancelled, by a caller that hung up or a deadline that passed, is dropped
 when it is next to be served, and its item in work at the next window.  What was read up to then
@@ -22,9 +22,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from functools import partial
+from itertools import count
 from threading import Condition, Thread
-from typing import Final
+from typing import Any, Final
 
 from proxy.compress.ports import Document, ScoreRequest, Scores
 from proxy.engine.jobs import Item, Job, Ring, is_finite
@@ -32,7 +32,7 @@ from proxy.engine.pace import Pace
 from proxy.errors import DeadlineExceeded, Overloaded, ScorerFailed
 from proxy.memo import VectorMemo
 from proxy.memo.vectors import Vectors
-from proxy.scorers.ensemble import Models
+from proxy.scorers.ensemble import Asked, Models
 from proxy.scorers.pooling import Steps
 from proxy.types import Span
 
@@ -201,25 +201,16 @@ class Engine:
     def _items(self, scorer: Models, request: ScoreRequest) -> Iterator[Item]:
         """Make an item of each text: documents, questions, passages, classified texts."""
         memo, revision, guess = self._memo, scorer.revision, scorer.estimate_tokens
-        for place, d in enumerate(request.documents):
-            key, begin = memo.document_key(revision, d), partial(scorer.document_steps, d)
-            yield Item(place, key, guess(d.text), begin, document=d)
-        made: list[tuple[bytes, int, Callable[[], Steps[Vectors]]]] = [
-            *(
-                (memo.question_key(revision, q), guess(q), partial(scorer.question_steps, q))
-                for q in request.questions
-            ),
-            *(
-                (memo.passage_key(revision, p), guess(p.text), partial(scorer.passage_steps, p))
-                for p in request.passages
-            ),
-            *(
-                (memo.classified_key(revision, t), guess(t), partial(scorer.classified_steps, t))
-                for t in request.classified
-            ),
-        ]
-        for place, (key, estimate, steps) in enumerate(made, len(request.documents)):
-            yield Item(place, key, estimate, steps)
+        place = count()
+        for d in request.documents:
+            key = memo.document_key(revision, d)
+            yield Item(next(place), key, guess(d.text), Asked.DOCUMENT, d)
+        for q in request.questions:
+            yield Item(next(place), memo.question_key(revision, q), guess(q), Asked.QUESTION, q)
+        for p in request.passages:
+            yield Item(next(place), memo.passage_key(revision, p), guess(p.text), Asked.PASSAGE, p)
+        for t in request.classified:
+            yield Item(next(place), memo.classified_key(revision, t), guess(t), Asked.CLASSIFIED, t)
 
     def _lacking(self, items: Sequence[Item]) -> list[Item]:
         """Return the items that a model would have to read.  Looks on the memo's shelf, too."""
@@ -244,7 +235,7 @@ class Engine:
         document = Document(_WARM_UP, (Span(0, len(_WARM_UP)),))
         for _ in range(2):
             started_s = time.perf_counter()
-            tokens = sum(scorer.document_steps(document))
+            tokens = sum(scorer.documents_steps([document]))
             elapsed_s = time.perf_counter() - started_s
         self._pace.measured(tokens, elapsed_s)
 
@@ -261,9 +252,10 @@ class Engine:
             self._serve(*taken)
 
     def _take(self) -> tuple[Ring, Job, list[Item]] | None:
-        together = 0 if self._scorer is None else self._scorer.together
+        if self._scorer is None or self._closing:
+            return None
         for ring in (self._asked, self._background):
-            taken = None if self._closing else ring.take(together, len(self._threads))
+            taken = ring.take(self._scorer.together, len(self._threads))
             if taken is not None:
                 return ring, *taken
         return None
@@ -304,10 +296,7 @@ class Engine:
             with self._changed:
                 job.found(len(found))
         left = [item for item in items if item.place not in found]
-        if len(left) > 1:
-            tokens, vectors = self._read_together(job, left)
-        else:
-            tokens, vectors = self._read_one(job, left[0]) if left else (0, [])
+        tokens, vectors = self._read_on(job, left) if left else (0, [])
         for item, each in zip(left, vectors, strict=False):
             if not is_finite(each):
                 raise FloatingPointError("the model answered with NaN or infinity")
@@ -315,26 +304,31 @@ class Engine:
             found[item.place] = each
         return tokens, found if len(found) == len(items) else {}
 
-    def _read_one(self, job: Job, item: Item) -> tuple[int, list[Vectors]]:
-        tokens = 0
-        while tokens < QUANTUM_TOKENS and not job.future.done():
-            read, vectors = item.step()
-            tokens += read
-            if vectors is not None:
-                return tokens, [vectors]
-        return tokens, []
+    def _read_on(self, job: Job, items: list[Item]) -> tuple[int, list[Vectors]]:
+        """Read one item for a quantum, or several to their end: they were taken as they are short.
 
-    def _read_together(self, job: Job, items: list[Item]) -> tuple[int, list[Vectors]]:
-        """Read several documents to their end: they were taken together because they are short."""
-        assert self._scorer is not None  # noqa: S101 - who reads has a model
-        steps = self._scorer.documents_steps([i.document for i in items if i.document is not None])
+        Returns the tokens read and, once they are complete, the vectors.
+        """
+        steps = items[0].steps or self._begin(items)
         tokens = 0
-        while not job.future.done():
+        while not job.future.done() and (len(items) > 1 or tokens < QUANTUM_TOKENS):
             try:
                 tokens += next(steps)
             except StopIteration as done:
-                return tokens, list(done.value)
+                return tokens, done.value
+        items[0].steps = steps
         return tokens, []
+
+    def _begin(self, items: Sequence[Item]) -> Steps[list[Vectors]]:
+        scorer = self._scorer
+        assert scorer is not None  # noqa: S101 - who reads has a model
+        ways: dict[Asked, Callable[[Any], Steps[Any]]] = {
+            Asked.DOCUMENT: scorer.documents_steps,
+            Asked.QUESTION: scorer.questions_steps,
+            Asked.PASSAGE: scorer.passages_steps,
+            Asked.CLASSIFIED: scorer.classified_steps,
+        }
+        return ways[items[0].asked]([item.text for item in items])
 
     def _put_away(self, ring: Ring, job: Job, items: list[Item], done: dict[int, Vectors]) -> None:
         if done:

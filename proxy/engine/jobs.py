@@ -13,13 +13,15 @@ from proxy.compress.ports import (
     Document,
     DocumentVectors,
     KeepProbabilities,
+    Passage,
     QuestionVectors,
     Scores,
     ScoreTimings,
     SelfInformation,
 )
 from proxy.memo.vectors import Vectors, arrays_of
-from proxy.scorers.pooling import Steps
+from proxy.scorers.ensemble import Asked
+from proxy.scorers.pooling import Steps, Together
 
 
 @dataclass(slots=True)
@@ -29,19 +31,14 @@ class Item:
     place: int  # in the job's vectors
     key: bytes
     estimate: int  # tokens, guessed
-    begin: Callable[[], Steps[Vectors]]
-    document: Document | None = None  # where it is one: others may be read with it
-    steps: Steps[Vectors] | None = None
+    asked: Asked
+    text: Document | Passage | str
+    steps: Steps[list[Vectors]] | None = None
 
-    def step(self) -> tuple[int, Vectors | None]:
-        """Read one window; return its tokens, and the vectors once they are complete."""
-        if self.steps is None:
-            self.steps = self.begin()
-        try:
-            return next(self.steps), None
-        except StopIteration as done:
-            vectors: Vectors = done.value
-            return 0, vectors
+    @property
+    def joins(self) -> bool:
+        """Whether it may be read with others: it has not begun, and nothing was heard before it."""
+        return self.steps is None and not (isinstance(self.text, Passage) and self.text.heard)
 
 
 @dataclass(slots=True)
@@ -75,14 +72,16 @@ class Job:
         """Whether nothing is missing any more."""
         return not self.waiting and not self.in_work
 
-    def take(self, together: int, threads: int) -> list[Item]:
-        """Hand out the next item and, where it is a document, others to be read in one call.
+    def take(self, together: Callable[[Asked], Together], threads: int) -> list[Item]:
+        """Hand out the next item, and others of its kind to be read in one call.
 
-        They have room in ``together`` tokens, and each of ``threads`` is left its share.  Equal
-        documents are not taken together: the later one is found in the memo.
+        They have room in what goes ``together``, and each of ``threads`` is left its share, unless
+        that is less than a call is worth.  Equal texts are not taken together: the later one is
+        found in the memo.
         """
         items = [self.waiting.popleft()]
-        room = min(together, -(-self.remaining // threads)) - items[0].estimate
+        least, most = together(items[0].asked)
+        room = min(most, max(least, -(-self.remaining // threads))) - items[0].estimate
         while self.waiting and _join(items, self.waiting[0]) and self.waiting[0].estimate <= room:
             items.append(self.waiting.popleft())
             room -= items[-1].estimate
@@ -126,7 +125,9 @@ class Ring:
         """Put a job at the back."""
         self._jobs.append(job)
 
-    def take(self, together: int, threads: int) -> tuple[Job, list[Item]] | None:
+    def take(
+        self, together: Callable[[Asked], Together], threads: int
+    ) -> tuple[Job, list[Item]] | None:
         """Hand out items of the next job that someone still waits for; drop the others."""
         while self._jobs:
             job = self._jobs.popleft()
@@ -147,9 +148,9 @@ class Ring:
 
 
 def _join(items: Sequence[Item], other: Item) -> bool:
-    """Tell whether all are documents not yet begun, and ``other`` equals none of them."""
-    fresh = all(i.document is not None and i.steps is None for i in (items[0], other))
-    return fresh and all(item.key != other.key for item in items)
+    """Tell whether ``other`` may be read with these: of their kind, and equal to none of them."""
+    alike = items[0].asked is other.asked and items[0].joins and other.joins
+    return alike and all(item.key != other.key for item in items)
 
 
 def is_finite(vectors: Vectors) -> bool:

@@ -23,6 +23,9 @@ AUTO: Final = "auto"
 
 INT8: Final = "int8"
 
+CUDA: Final = "cuda"
+"""The backend that reads on a GPU."""
+
 LANGUAGE_MODEL: Final = Path(__file__).parent / "models" / "laconic-tiny"
 """The embedded causal LM."""
 
@@ -33,19 +36,20 @@ def load_scorer(name: str = EMBEDDED, backend: str = AUTO) -> Scorer:
     Raises PolicyError where there is no such model, none that can be used, or none that this
     backend can compute.
     """
+    from proxy.scorers.arithmetic import chosen, through_transformers  # noqa: PLC0415 - torch loads
+
     if name == EMBEDDED:
-        from proxy.scorers.arithmetic import chosen  # noqa: PLC0415 - torch loads here
         from proxy.scorers.encoder import EmbeddedEncoder  # noqa: PLC0415
 
-        return EmbeddedEncoder(arithmetic=chosen(backend))
+        return EmbeddedEncoder(runtime=chosen(backend))
     if backend == INT8:
         raise PolicyError(
-            f"LACONIC_BACKEND: found int8 for model {name!r}, which is read in float32,"
-            " wanted fp32 or auto"
+            f"LACONIC_BACKEND: found int8 for model {name!r}, which is read in float32 or on a GPU,"
+            " wanted fp32, cuda or auto"
         )
-    from proxy.scorers.hub import HubEncoder  # noqa: PLC0415 - torch and transformers load here
+    from proxy.scorers.hub import HubEncoder  # noqa: PLC0415 - transformers loads here
 
-    return HubEncoder(name)
+    return HubEncoder(name, through_transformers(backend))
 
 
 def load_models(
@@ -58,7 +62,7 @@ def load_models(
     return Ensemble(
         load_scorer(encoder, backend),
         reader=lambda: _load_reader(language_model, backend),
-        classifier=lambda: _load_classifier(classifier),
+        classifier=lambda: _load_classifier(classifier, backend),
         names=f"{_told(language_model)}/{backend}+{classifier}",
     )
 
@@ -74,22 +78,20 @@ def _told(language_model: str) -> str:
 
 
 def _load_reader(name: str, backend: str) -> Reader:
-    from proxy.scorers.causal_lm import (  # noqa: PLC0415 - transformers loads here
-        Precision,
-        load_causal_lm,
-    )
+    from proxy.scorers.arithmetic import chosen  # noqa: PLC0415 - torch loads here
+    from proxy.scorers.causal_lm import load_causal_lm  # noqa: PLC0415 - transformers loads here
     from proxy.scorers.passages import PassageReader  # noqa: PLC0415
 
-    precision = None if backend == AUTO else Precision(backend)
-    return PassageReader(load_causal_lm(name, precision=precision))
+    return PassageReader(load_causal_lm(name, chosen(backend)))
 
 
-def _load_classifier(name: str | None) -> Classifier:
+def _load_classifier(name: str | None, backend: str) -> Classifier:
     if name is None:
         raise PolicyError(
             "LACONIC_CLASSIFIER: found nothing, wanted a token classifier for method llmlingua2,"
             " by name or folder"
         )
+    from proxy.scorers.arithmetic import through_transformers  # noqa: PLC0415 - torch loads here
     from proxy.scorers.classifier import TokenClassifier  # noqa: PLC0415 - transformers loads here
 
-    return TokenClassifier(name)
+    return TokenClassifier(name, through_transformers(backend))

@@ -1,31 +1,73 @@
-"""How matrices are multiplied: float32 anywhere, or int8 where the processor does it exactly.
+"""How matrices are multiplied, and where: on the processor or on a GPU.
 
 Theory of operation.  With int8 arithmetic each row of activations (one token) gets a scale of its
 own, so what a token becomes does not depend on its neighbours' size, and products are summed as
 integers, which is exact in any order: the same token gives the same bits, whatever the processor's
 blocking.  On processors with VNNI it is several times faster than float32.  Without VNNI some
 kernels saturate 16-bit partial sums, so int8 is offered only where a self-check passes.
+
+A GPU multiplies in bfloat16 and sums in float32, in an order that depends on the shape of what it
+is given.  So there the shapes are few and fixed (:mod:`proxy.scorers.shapes`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
 from torch import Tensor
 
 from proxy.errors import PolicyError
-from proxy.scorers import AUTO
+from proxy.scorers import AUTO, CUDA
 
 
 class Arithmetic(StrEnum):
     """Which numbers a model's matrices are multiplied in."""
 
     FP32 = "fp32"
-    INT8 = "int8"  # activations int8 per token, weights int8 per row, sums int32
+    BF16 = "bf16"  # sums float32; what GPUs are made for
+    INT8 = "int8"  # activations int8 per token, weights int8 per row, sums int32; processors only
+
+
+_CPU: Final = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What a model is computed in, and where."""
+
+    arithmetic: Arithmetic
+    device: torch.device = _CPU
+    shape_tokens: int = 0
+    """Tokens of a batch, where sums hang on a batch's shape and shapes are fixed for it; or 0."""
+
+    @property
+    def name(self) -> str:
+        """Arithmetic, torch version and chip: where this differs, the last bits of a score may."""
+        version = torch.__version__.partition("+")[0]
+        chip = (
+            torch.backends.cpu.get_cpu_capability()
+            if self.device.type == "cpu"
+            else torch.cuda.get_device_name(self.device)
+        )
+        shaped = f"-{self.shape_tokens}" if self.shape_tokens else ""
+        return f"torch-{version}-{self.arithmetic}-{chip.lower().replace(' ', '-')}{shaped}"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The numbers of weights that are not int8."""
+        return torch.bfloat16 if self.arithmetic is Arithmetic.BF16 else torch.float32
+
+
+SHAPE_TOKENS: Final = 16_384
+"""Tokens of a batch on a GPU: few enough that a short text hardly waits for the empty rows beside
+it, enough that a GPU is worth its while."""
+
+FP32: Final = Runtime(Arithmetic.FP32)
+INT8: Final = Runtime(Arithmetic.INT8)
 
 
 class Linear(Protocol):
@@ -36,15 +78,15 @@ class Linear(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Fp32Linear:
-    """Float32 throughout."""
+class FloatLinear:
+    """Float32 throughout or, where the weights are bfloat16, with inputs rounded to that."""
 
     weight: Tensor  # (out, in)
     bias: Tensor  # (out,)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Multiply in float32."""
-        return F.linear(x, self.weight, self.bias)
+        """Multiply; what comes back is float32."""
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +114,53 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def best() -> Arithmetic:
-    """Return int8 where the processor has VNNI and multiplies exactly, float32 elsewhere."""
-    return Arithmetic.INT8 if has_vnni() and int8_is_exact() else Arithmetic.FP32
+def best() -> Runtime:
+    """Return what suits the processor: int8 where it has VNNI and is exact, else float32."""
+    return INT8 if has_vnni() and int8_is_exact() else FP32
 
 
-def chosen(backend: str) -> Arithmetic:
-    """Return the arithmetic of a setting: ``auto`` is the best; raises PolicyError for a wrong one.
+def automatic() -> Runtime:
+    """Return what suits the machine: its GPU or, without one, its processor."""
+    return on_gpu() if torch.cuda.is_available() else best()
+
+
+def on_gpu() -> Runtime:
+    """Return what suits a GPU: bfloat16 or, on one that lacks it, float32."""
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    found = Arithmetic.BF16 if native else Arithmetic.FP32
+    return Runtime(found, torch.device("cuda"), SHAPE_TOKENS)
+
+
+def chosen(backend: str) -> Runtime:
+    """Return the runtime of a setting: ``auto`` suits the machine; PolicyError for a wrong one.
 
     int8 by name needs no VNNI, only sums that are exact: another processor may do it well, too.
     """
     if backend == AUTO:
-        return best()
-    if backend not in set(Arithmetic):
-        wanted = ", ".join([AUTO, *Arithmetic])
+        return automatic()
+    if backend == CUDA:
+        if not torch.cuda.is_available():
+            raise PolicyError(
+                f"LACONIC_BACKEND: found cuda, and torch {torch.__version__} finds no such GPU,"
+                " wanted auto, int8 or fp32"
+            )
+        return on_gpu()
+    named = {FP32.arithmetic: FP32, INT8.arithmetic: INT8}
+    if backend not in named:
+        wanted = ", ".join([AUTO, *named, CUDA])
         raise PolicyError(f"LACONIC_BACKEND: found {backend!r}, wanted one of {wanted}")
     if backend == Arithmetic.INT8 and not int8_is_exact():
         raise PolicyError(
             "LACONIC_BACKEND: found int8, which this processor does not multiply exactly,"
             " wanted fp32 or auto"
         )
-    return Arithmetic(backend)
+    return named[Arithmetic(backend)]
+
+
+def through_transformers(backend: str) -> Runtime:
+    """Return the runtime of a setting for models that come without int8: float32, or a GPU's."""
+    found = chosen(backend)
+    return FP32 if found.arithmetic is Arithmetic.INT8 else found
 
 
 def int8_is_exact() -> bool:
@@ -106,17 +174,6 @@ def int8_is_exact() -> bool:
         if not torch.equal(found.double(), rows.double() @ columns.double()):
             return False
     return True
-
-
-def fp32_name() -> str:
-    """Name float32 arithmetic: where this differs, the last bits of a vector may."""
-    return backend_name(Arithmetic.FP32)
-
-
-def backend_name(arithmetic: Arithmetic) -> str:
-    """Name arithmetic, torch version and instruction set."""
-    version = torch.__version__.partition("+")[0]
-    return f"torch-{version}-{arithmetic}-{torch.backends.cpu.get_cpu_capability().lower()}"
 
 
 def _product(rows: Tensor, columns: Tensor) -> Tensor:

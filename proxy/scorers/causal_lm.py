@@ -10,12 +10,11 @@ window before it as context, unscored.  Logits are made for a few rows at a time
 they take does not grow with the text: from the body's states by the model's head or, where a model
 does more to its logits than that (a cap, a scale), by the whole model over its KV cache.
 
-Every text is read alone and unpadded: what it scores depends on nothing else, and that, not a
-tolerance, is why scores do not move with the batch (law 9).  ``batch_tokens`` reads several texts
-at once, padded on the right.  On a GPU, whose sums are made in another order for another shape, the
-shapes are few and fixed: texts are padded to powers of two, and every batch of a length has the
-same number of rows, empty ones among them.  On a CPU the shapes are those of the texts, and the
-rounding of sums may be trusted to the grid that scores are rounded to.
+On a processor every text is read alone and unpadded: what it scores depends on nothing else, and
+that, not a tolerance, is why scores do not move with the batch (law 9).  ``batch_tokens`` reads
+several texts at once, padded on the right, where the rounding of sums may be trusted to the grid
+that scores are rounded to.  On a GPU all texts are read in batches of a few fixed shapes
+(:mod:`proxy.scorers.shapes`), also one that is alone.
 
 :class:`Prefix` is what the model has read so far, for methods that read on from what they kept.
 It is a value: reading on gives a new one, the old one stays good.
@@ -26,12 +25,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -51,9 +49,10 @@ from transformers.pytorch_utils import Conv1D
 from proxy.compress.ports import NO_BANDS, Band
 from proxy.errors import PolicyError, ScorerFailed
 from proxy.scorers import EMBEDDED, LANGUAGE_MODEL
-from proxy.scorers.arithmetic import Arithmetic, Int8Linear, best, one_thread
+from proxy.scorers.arithmetic import FP32, Arithmetic, Int8Linear, Runtime, automatic, one_thread
 from proxy.scorers.llama import LeanLlama, Rows
-from proxy.scorers.pooling import Ids, Steps, drain
+from proxy.scorers.pooling import Ids, Steps, drain, filled
+from proxy.scorers.shapes import Batch, batches, shaped_batches, together
 from proxy.scorers.weights import mapped
 from proxy.types import Kind
 
@@ -66,16 +65,7 @@ GRID: Final = 128
 LONGEST_WINDOW: Final = 2048  # tokens, where a model would hold more: cost grows with the square
 _LOGITS_AT_ONCE: Final = 2_000_000  # 8 MB of float32: stays in the processor's cache
 _LOGITS_ON_A_GPU: Final = 256_000_000  # 1 GB: few enough calls that none is waited for
-_SHORTEST: Final = 64  # tokens of a row where shapes are fixed
 _FEWEST_ROWS: Final = 64  # however large the vocabulary: a head is read once per so many rows
-
-
-class Precision(StrEnum):
-    """Which numbers a model's matrices are multiplied in."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    INT8 = "int8"  # activations int8 per token, weights int8 per row, sums int32; CPU only
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,27 +169,12 @@ class _Row:
 
     passage: int
     window: _Window
-    ids: Ids  # BOS, prefix, tokens [begin, end)
+    ids: Ids  # prefix, tokens [begin, end); BOS is not among them
 
     @property
     def scored(self) -> int:
         """How many of its tokens are scored; they are its last."""
         return self.window.end - self.window.first
-
-
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """How a model is called: logits exist for ``rows_at_once`` positions at a time."""
-
-    rows_at_once: int
-    fixed_shapes: bool = False  # of batches
-
-    @classmethod
-    def on(cls, device: torch.device, vocabulary: int) -> Calls:
-        """Return what suits a device."""
-        on_cpu = device.type == "cpu"
-        fitting = (_LOGITS_AT_ONCE if on_cpu else _LOGITS_ON_A_GPU) // vocabulary
-        return cls(max(_FEWEST_ROWS, fitting), fixed_shapes=not on_cpu)
 
 
 class CausalLM:
@@ -214,17 +189,19 @@ class CausalLM:
         window: int,
         revision: str,
         bands: Mapping[Kind, Band] = NO_BANDS,
-        calls: Calls | None = None,
+        runtime: Runtime = FP32,
     ) -> None:
         """Take a model in evaluation mode; :func:`load_causal_lm` makes all of this."""
         self._model, self._tokenizer, self._bos = model, tokenizer, bos
-        self._device = next(model.parameters()).device
+        self._runtime, self._device = runtime, runtime.device
         vocabulary = int(model.config.get_text_config().vocab_size)
-        self._calls = calls or Calls.on(self._device, vocabulary)
+        room = _LOGITS_AT_ONCE if self._device.type == "cpu" else _LOGITS_ON_A_GPU
+        self._rows_at_once = max(_FEWEST_ROWS, room // vocabulary)
         self._head = _plain_head(model)
         self.bands = bands  # empty where a model was not calibrated
         self.window = window  # tokens read at once, BOS not counted
         self.revision = revision
+        self.together = together(runtime, self._scores, vocabulary, window)
 
     def tokenise(self, text: str) -> LmTokens:
         """Tokenise; nothing in a text is a special token, a lone surrogate is read as ``?``."""
@@ -237,44 +214,45 @@ class CausalLM:
         found = self._tokenizer.encode_batch(encodable, add_special_tokens=False)
         return [_tokens_of(one) for one in found]
 
-    def steps(self, passage: Passage) -> Steps[SelfInformation]:
-        """Score a passage by itself, one window per step; each step yields the tokens it read."""
-        tokens = self.tokenise(passage.text)
-        nats = np.zeros(len(tokens.ids), dtype=np.float32)
-        for row in self._cut(0, tokens, passage.prefix):
-            nats[row.window.first : row.window.end] = self._read([row], (1, len(row.ids)))[0]
-            yield len(row.ids)
-        return SelfInformation(_frozen(nats), tokens.starts, tokens.ends)
+    def steps(self, passages: Sequence[Passage]) -> Steps[list[SelfInformation]]:
+        """Score passages, as many windows in a call as go together; a call per step.
+
+        Each step yields the tokens it read, BOS too.  Raises ScorerFailed where the model gives
+        something that is no number.
+        """
+        tokens, nats, rows = self._laid_out(passages)
+        for taken in filled(rows, self.together.most):
+            _enter(nats, taken, self._scores([row.ids for row in taken]))
+            yield sum(len(row.ids) + 1 for row in taken)
+        return _answers(tokens, nats)
 
     def self_information(
         self, passages: Sequence[Passage], *, batch_tokens: int = 0
     ) -> list[SelfInformation]:
-        """Score passages, each alone, or in batches of up to ``batch_tokens`` padded tokens.
+        """Score passages, as ``steps`` does, or in batches of up to ``batch_tokens`` padded tokens.
 
         Raises ScorerFailed where the model gives something that is no number.
         """
         if not batch_tokens:
-            return [drain(self.steps(passage)) for passage in passages]
+            return drain(self.steps(passages))
+        tokens, nats, rows = self._laid_out(passages)
+        for batch in batches([len(row.ids) + 1 for row in rows], batch_tokens):
+            chosen = [rows[number] for number in batch.numbers]
+            read = self._read([row.ids for row in chosen], batch.shape)
+            _enter(nats, chosen, self._checked(read))
+        return _answers(tokens, nats)
+
+    def _laid_out(
+        self, passages: Sequence[Passage]
+    ) -> tuple[list[LmTokens], list[Nats], list[_Row]]:
+        """Tokenise, and return tokens, room for their scores, and the windows to read."""
         tokens = self.tokenise_all([passage.text for passage in passages])
-        nats = [np.zeros(len(found.ids), dtype=np.float32) for found in tokens]
         rows = [
             row
             for number, passage in enumerate(passages)
             for row in self._cut(number, tokens[number], passage.prefix)
         ]
-        for batch in self._batches([len(row.ids) for row in rows], batch_tokens):
-            chosen = [rows[number] for number in batch.numbers]
-            for row, scores in zip(chosen, self._read(chosen, batch.shape), strict=True):
-                nats[row.passage][row.window.first : row.window.end] = scores
-        return [
-            SelfInformation(_frozen(scores), found.starts, found.ends)
-            for scores, found in zip(nats, tokens, strict=True)
-        ]
-
-    def _batches(self, lengths: Sequence[int], limit: int) -> Iterator[Batch]:
-        if self._calls.fixed_shapes:
-            return shaped_batches(lengths, limit, self.window + 1)
-        return batches(lengths, limit)
+        return tokens, [np.zeros(len(found.ids), dtype=np.float32) for found in tokens], rows
 
     def start(self) -> Prefix:
         """Return the prefix that holds BOS alone."""
@@ -290,7 +268,7 @@ class CausalLM:
             return np.zeros(0, dtype=np.float32), prefix
         longer, read = self._longer(prefix, ids), len(prefix) - 1  # from the token that waits
         nats = self._surprise(longer.ids[None, read:], longer.positions[read:-1], longer.cache)
-        return _frozen(nats[0]), longer
+        return _frozen(self._checked(nats)[0]), longer
 
     @torch.inference_mode()
     def follow(self, prefix: Prefix, ids: Ids) -> Prefix:
@@ -329,8 +307,8 @@ class CausalLM:
         places[0] = prefix.positions[-1]
         positions = torch.from_numpy(places).to(self._device)
         cache = DynamicCache([(keys, values) for keys, values, *_ in prefix.cache])
-        for start in range(0, len(ids), self._calls.rows_at_once):
-            chunk = slice(start, start + self._calls.rows_at_once)
+        for start in range(0, len(ids), self._rows_at_once):
+            chunk = slice(start, start + self._rows_at_once)
             logits = self._model(
                 input_ids=given[None, chunk],
                 position_ids=positions[None, chunk],
@@ -341,24 +319,40 @@ class CausalLM:
 
     def _cut(self, number: int, tokens: LmTokens, prefix: str) -> Iterator[_Row]:
         told = self.tokenise(prefix).ids[-(self.window // 2) :] if prefix else tokens.ids[:0]
-        head = np.concatenate([[self._bos], told])
         for window in windows(len(tokens.ids), self.window - len(told)):
-            ids = np.concatenate([head, tokens.ids[window.begin : window.end]])
+            ids = np.concatenate([told, tokens.ids[window.begin : window.end]])
             yield _Row(number, window, ids)
 
-    @torch.inference_mode()
-    def _read(self, rows: Sequence[_Row], shape: tuple[int, int]) -> list[Nats]:
-        """Read rows together, padded to a shape; return the scores that each is for."""
-        ids = np.full(shape, self._bos)
-        for number, row in enumerate(rows):
-            ids[number, : len(row.ids)] = row.ids
-        nats = self._surprise(ids, np.arange(shape[1] - 1), DynamicCache())
-        return [
-            nats[number, len(row.ids) - 1 - row.scored : len(row.ids) - 1]
-            for number, row in enumerate(rows)
-        ]
+    def _scores(self, windows: Sequence[Ids]) -> list[Nats]:
+        """Return the surprise of every token of windows (n,): each read alone, or in fixed shapes.
 
-    def _surprise(self, ids: Ids, positions: Ids, cache: DynamicCache) -> Nats:
+        Nothing waits for the GPU before every batch is on it.
+        """
+        calls = [
+            (batch.numbers, self._read([windows[number] for number in batch.numbers], batch.shape))
+            for batch in self._batches([len(ids) + 1 for ids in windows])
+        ]
+        rows = {
+            number: row
+            for numbers, read in calls
+            for number, row in zip(numbers, self._checked(read), strict=False)
+        }
+        return [rows[number][: len(ids)] for number, ids in enumerate(windows)]
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[Batch]:
+        if self._runtime.shape_tokens:
+            return shaped_batches(lengths, self._runtime.shape_tokens, self.window + 1)
+        return (Batch([number], (1, length)) for number, length in enumerate(lengths))
+
+    @torch.inference_mode()
+    def _read(self, windows: Sequence[Ids], shape: tuple[int, int]) -> Tensor:
+        """Read windows behind BOS, padded to a shape (b, n); return surprises (b, n - 1)."""
+        ids = np.full(shape, self._bos)
+        for number, window in enumerate(windows):
+            ids[number, 1 : len(window) + 1] = window
+        return self._surprise(ids, np.arange(shape[1] - 1), DynamicCache())
+
+    def _surprise(self, ids: Ids, positions: Ids, cache: DynamicCache) -> Tensor:
         """Return the surprise of every token but the first: ids (b, n), positions (n - 1,).
 
         ``cache`` holds what precedes and grows.  Nothing is masked: padding is on the right, where
@@ -367,10 +361,14 @@ class CausalLM:
         given = torch.from_numpy(ids).to(self._device)
         places = torch.from_numpy(positions).to(self._device).expand(len(given), -1)
         read = self._by_model if self._head is None else self._by_head
-        found = read(given, places, cache).mul(GRID).round_().div_(GRID)
-        if not bool(found.isfinite().all()):
+        return read(given, places, cache).mul(GRID).round_().div_(GRID)
+
+    def _checked(self, found: Tensor) -> Nats:
+        """Fetch scores from where they were computed; raises ScorerFailed if one is no number."""
+        nats: Nats = found.cpu().numpy()
+        if not np.isfinite(nats).all():
             raise ScorerFailed(f"{self.revision}: found a score that is no number")
-        return found.cpu().numpy()
+        return nats
 
     def _by_head(self, given: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
         """Read all positions, then make logits for a few rows at a time."""
@@ -378,8 +376,8 @@ class CausalLM:
             input_ids=given[:, :-1], position_ids=places, past_key_values=cache, use_cache=True
         ).last_hidden_state
         parts = zip(
-            torch.split(states.flatten(0, 1), self._calls.rows_at_once),
-            torch.split(given[:, 1:].flatten(), self._calls.rows_at_once),
+            torch.split(states.flatten(0, 1), self._rows_at_once),
+            torch.split(given[:, 1:].flatten(), self._rows_at_once),
             strict=True,
         )
         found = torch.cat([_surprise_of(wanted, self._head(rows)) for rows, wanted in parts])
@@ -387,7 +385,7 @@ class CausalLM:
 
     def _by_model(self, given: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
         """Read a few positions at a time over the cache, logits and all."""
-        chunk = max(1, self._calls.rows_at_once // len(given))
+        chunk = max(1, self._rows_at_once // len(given))
         parts = zip(
             torch.split(given[:, :-1], chunk, 1),
             torch.split(places, chunk, 1),
@@ -439,48 +437,18 @@ def windows(tokens: int, room: int) -> Iterator[_Window]:
         begin, first = end - room // 4, end
 
 
-class Batch(NamedTuple):
-    """Rows that are read together, by number, and the shape that they are padded to."""
-
-    numbers: Sequence[int]
-    shape: tuple[int, int]  # rows, tokens
-
-
-def batches(lengths: Sequence[int], limit: int) -> Iterator[Batch]:
-    """Group rows, longest first, so that rows times the longest row is at most ``limit``.
-
-    A row longer than the limit is a batch of its own.
-
-    >>> [(batch.numbers, batch.shape) for batch in batches([2, 9, 4, 3], 8)]
-    [([1], (1, 9)), ([2, 3], (2, 4)), ([0], (1, 2))]
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > limit:
-            yield Batch(batch, (len(batch), lengths[batch[0]]))
-            batch = []
-        batch.append(index)
-    if batch:
-        yield Batch(batch, (len(batch), lengths[batch[0]]))
+def _enter(nats: Sequence[Nats], rows: Sequence[_Row], scores: Iterable[Nats]) -> None:
+    """Put down what was found for windows, of what they are read for: the last tokens of each."""
+    for row, found in zip(rows, scores, strict=False):  # of a batch's shape, some rows are empty
+        scored = found[len(row.ids) - row.scored : len(row.ids)]
+        nats[row.passage][row.window.first : row.window.end] = scored
 
 
-def shaped_batches(lengths: Sequence[int], limit: int, longest: int) -> Iterator[Batch]:
-    """Group rows so that all batches of a length have one shape, of at most ``limit`` tokens.
-
-    Lengths are rounded up to powers of two, at least ``_SHORTEST`` and at most ``longest``; a row
-    longer than the limit is a batch of its own.
-
-    >>> [(batch.numbers, batch.shape) for batch in shaped_batches([70, 9, 100, 90], 256, 2048)]
-    [([1], (4, 64)), ([0, 2], (2, 128)), ([3], (2, 128))]
-    """
-    by_length: dict[int, list[int]] = {}
-    for number, length in enumerate(lengths):
-        rounded = min(max(_SHORTEST, 1 << (length - 1).bit_length()), longest)
-        by_length.setdefault(rounded, []).append(number)
-    for length, numbers in sorted(by_length.items()):
-        rows = max(1, limit // length)
-        for start in range(0, len(numbers), rows):
-            yield Batch(numbers[start : start + rows], (rows, length))
+def _answers(tokens: Sequence[LmTokens], nats: Sequence[Nats]) -> list[SelfInformation]:
+    return [
+        SelfInformation(_frozen(scores), found.starts, found.ends)
+        for scores, found in zip(nats, tokens, strict=True)
+    ]
 
 
 def _tokens_of(found: Encoding) -> LmTokens:
@@ -489,31 +457,19 @@ def _tokens_of(found: Encoding) -> LmTokens:
     return LmTokens(ids, _frozen(spans[:, 0]), _frozen(spans[:, 1]))
 
 
-def load_causal_lm(
-    name: str = EMBEDDED, *, precision: Precision | None = None, device: str | None = None
-) -> CausalLM:
+def load_causal_lm(name: str = EMBEDDED, runtime: Runtime | None = None) -> CausalLM:
     """Load the ``embedded`` model, one that ``training/export_lm.py`` wrote, or any other by name.
 
-    Without a word the device is CUDA where there is one, the precision bf16 there and int8 on a
-    processor that does it exactly and fast, float32 elsewhere.  No code of the model's own is run,
-    and only safetensors weights are read.  Raises PolicyError where there is no such model or none
-    that can be used.
+    Without a word it is computed on a GPU where there is one, in int8 on a processor that does it
+    exactly and fast, in float32 elsewhere.  No code of the model's own is run, and only safetensors
+    weights are read.  Raises PolicyError where there is no such model or none that can be used.
     """
     one_thread()
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    chosen = precision or _best(where)
-    if chosen is Precision.INT8 and where.type != "cpu":
-        raise PolicyError(f"scorer {name!r}: int8 is for CPUs, found device {where.type}")
+    chosen = runtime or automatic()
     folder = LANGUAGE_MODEL if name == EMBEDDED else Path(name)
     if _exported(folder):
-        return _from_export(folder, chosen, where)
-    return _from_hub(name, chosen, where)
-
-
-def _best(device: torch.device) -> Precision:
-    if device.type == "cuda":
-        return Precision.BF16 if torch.cuda.is_bf16_supported() else Precision.FP32
-    return Precision.INT8 if best() is Arithmetic.INT8 else Precision.FP32
+        return _from_export(folder, chosen)
+    return _from_hub(name, chosen)
 
 
 def _exported(folder: Path) -> bool:
@@ -524,7 +480,7 @@ def _exported(folder: Path) -> bool:
         return False
 
 
-def _from_export(folder: Path, precision: Precision, device: torch.device) -> CausalLM:
+def _from_export(folder: Path, runtime: Runtime) -> CausalLM:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config["format"] != FORMAT:
         raise PolicyError(f"model {folder}: found format {config['format']}, wanted {FORMAT}")
@@ -545,8 +501,8 @@ def _from_export(folder: Path, precision: Precision, device: torch.device) -> Ca
     norms = {name: tensor for name, tensor in tensors.items() if name.endswith("norm.weight")}
     model.load_state_dict(weights | norms, assign=True)
     model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
-    prepared = _prepared(model, precision, device, rows)
-    if precision is Precision.INT8:
+    prepared = _prepared(model, runtime, rows)
+    if runtime.arithmetic is Arithmetic.INT8:
         prepared.model = LeanLlama(prepared.model, rows)
     return CausalLM(
         prepared,
@@ -554,8 +510,8 @@ def _from_export(folder: Path, precision: Precision, device: torch.device) -> Ca
         int(config["llama"]["bos_token_id"]),
         window=int(config["window"]),
         bands=_bands(config),
-        revision=f"{config['name']}@{config['revision']}{_calibration(config)}"
-        f"/{_backend(precision, device)}",
+        revision=f"{config['name']}@{config['revision']}{_calibration(config)}/{runtime.name}",
+        runtime=runtime,
     )
 
 
@@ -581,7 +537,7 @@ def _calibration(config: Mapping[str, Any]) -> str:
     return f".{hashlib.sha256(told.encode()).hexdigest()[:6]}"
 
 
-def _from_hub(name: str, precision: Precision, device: torch.device) -> CausalLM:
+def _from_hub(name: str, runtime: Runtime) -> CausalLM:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(
@@ -597,13 +553,14 @@ def _from_hub(name: str, precision: Precision, device: torch.device) -> CausalLM
     bos = _bos(tokenizer, model.config)
     if bos is None:
         raise PolicyError(f"scorer {name!r}: found neither BOS nor EOS, wanted one to begin with")
-    revision = f"{name}@{_digest(model)}/{_backend(precision, device)}"
+    revision = f"{name}@{_digest(model)}/{runtime.name}"
     return CausalLM(
-        _prepared(model, precision, device, {}),
+        _prepared(model, runtime, {}),
         _plain(tokenizer.backend_tokenizer),
         bos,
         window=_window(model.config),
         revision=revision,
+        runtime=runtime,
     )
 
 
@@ -626,16 +583,12 @@ def _plain(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def _prepared(
-    model: Any, precision: Precision, device: torch.device, stored: Mapping[str, Rows]
-) -> Any:
-    """Bring a float32 model into the arithmetic asked for."""
+def _prepared(model: Any, runtime: Runtime, stored: Mapping[str, Rows]) -> Any:
+    """Bring a float32 model into the arithmetic asked for, and to its device."""
     model.eval().requires_grad_(False)
-    if precision is Precision.INT8:
+    if runtime.arithmetic is Arithmetic.INT8:
         _use_int8(model, stored)
-    elif precision is Precision.BF16:
-        model.to(torch.bfloat16)
-    return model.to(device)
+    return model.to(runtime.device, runtime.dtype)
 
 
 class _Int8(nn.Module):
@@ -667,16 +620,6 @@ def _use_int8(model: Any, stored: Mapping[str, Rows]) -> None:
 def _quantised(weight: Tensor) -> Rows:
     scales = weight.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
     return (weight / scales).round_().to(torch.int8), scales
-
-
-def _backend(precision: Precision, device: torch.device) -> str:
-    version = torch.__version__.partition("+")[0]
-    chip = (
-        torch.backends.cpu.get_cpu_capability()
-        if device.type == "cpu"
-        else torch.cuda.get_device_name(device)
-    )
-    return f"torch-{version}-{precision}-{chip.lower().replace(' ', '-')}"
 
 
 def _digest(model: Any) -> str:

@@ -1,66 +1,81 @@
 """Token classifiers that say how likely each token is kept (LLMLingua-2), by name or folder.
 
 Any ``AutoModelForTokenClassification`` checkpoint with two labels will do; the published
-``microsoft/llmlingua-2-*`` load by name.  Each window is read alone and unpadded, between the
-special tokens that its own tokenizer asks for, so a probability depends on its window and on
-nothing that shares the batch (law 9).
+``microsoft/llmlingua-2-*`` load by name.  Each window stands between the special tokens that its
+own tokenizer asks for, and is read alone and unpadded or, on a GPU, in a batch of a fixed shape: so
+a probability depends on its window and on nothing that shares the batch (law 9).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import AutoModelForTokenClassification
 
 from proxy.compress.ports import KeepProbabilities, Vector
 from proxy.errors import PolicyError
-from proxy.scorers.arithmetic import fp32_name
+from proxy.scorers.arithmetic import FP32, Runtime
 from proxy.scorers.hub import digest, load_from_hub, special_ids, window, without_specials
-from proxy.scorers.pooling import Ids, Steps, drain, encodable, stretches, windows
+from proxy.scorers.pooling import Ids, Steps, drain, encodable, filled, stretches, windows
+from proxy.scorers.shapes import Padded, framed, read_all, together
 
 _SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|[。！？｡؟।॥۔\n]")
 _KEPT: Final = re.compile(r"keep|kept|preserve|retain|label_1$|^1$", re.IGNORECASE)
 
 
 class TokenClassifier:
-    """A token classifier from the hub or a folder, in float32.
+    """A token classifier from the hub or a folder.
 
     No code of the model's own is run (``trust_remote_code`` is off), and only safetensors weights
     are read.  Any number of threads may read at once: weights are never written after loading.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, runtime: Runtime = FP32) -> None:
         """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
-        config, self._tokenizer, self._model = load_from_hub(name, AutoModelForTokenClassification)
+        config, self._tokenizer, model = load_from_hub(name, AutoModelForTokenClassification)
         self._label = _kept_label(name, config.id2label)
         self._head, self._tail = special_ids(self._tokenizer)
-        self.window = window(self._tokenizer, config) - len(self._head) - len(self._tail)
-        self.revision = f"{name}@{digest(self._model)}/{fp32_name()}"
+        self._longest = window(self._tokenizer, config)
+        self.window = self._longest - len(self._head) - len(self._tail)
+        self.revision = f"{name}@{digest(model)}/{runtime.name}"
+        self._runtime = runtime
+        self._model = model.to(runtime.device, runtime.dtype)
+        self.together = together(runtime, self._read, len(self._tokenizer), self.window)
 
     def classify(self, texts: Sequence[str]) -> list[KeepProbabilities]:
         """Rate the tokens of each text by itself."""
-        return [drain(self.steps(text)) for text in texts]
+        return [drain(self.steps([text]))[0] for text in texts]
 
-    def steps(self, text: str) -> Steps[KeepProbabilities]:
-        """Rate the tokens of a text, one window per step.
+    def steps(self, texts: Sequence[str]) -> Steps[list[KeepProbabilities]]:
+        """Rate the tokens of texts, windows of several read in one call, a call per step.
 
         Windows end where sentences do, as far as they can; lone surrogates are read as U+FFFD.
         """
+        found = [_Found([], []) for _ in texts]
+        pairs = zip(found, texts, strict=True)
+        asked = (part for into, text in pairs for part in self._windows(into, text))
+        for taken in filled(asked, self.together.most):
+            kept = self._read([part.ids for part in taken])
+            for part, each in zip(taken, kept, strict=True):
+                part.into.keep.append(each)
+            yield sum(len(part.ids) for part in taken)
+        return [_joined(each.keep, each.spans) for each in found]
+
+    def _windows(self, found: _Found, text: str) -> Iterator[_Window]:
+        """Cut a text into windows, a stretch at a time, and note where its tokens lie."""
         ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-        keep: list[Vector] = []
-        spans: list[Ids] = []
         for begin, stop in stretches(len(text), ends):
             ids, offsets = self._tokenise(encodable(text[begin:stop]))
             cuts = np.searchsorted(offsets[:, 0] + begin, ends)  # the token after each sentence
-            spans.append(offsets + begin)
+            found.spans.append(offsets + begin)
             for start, end in windows(len(ids), cuts.tolist(), self.window):
-                keep.append(self._read(ids[start:end]))
-                yield end - start
-        return _joined(keep, spans)
+                yield _Window(found, ids[start:end])
 
     def _tokenise(self, text: str) -> tuple[Ids, Ids]:
         """Return ids (n,) and offsets (n, 2); blanks at a token's edges are not its own.
@@ -76,12 +91,33 @@ class TokenClassifier:
         return ids, np.array(offsets, dtype=np.int64).reshape(-1, 2)
 
     @torch.inference_mode()
-    def _read(self, ids: Ids) -> Vector:
-        """Return the probability (n,) that each token of one window is kept."""
-        framed = torch.tensor([[*self._head, *ids.tolist(), *self._tail]])
-        logits = self._model(input_ids=framed).logits[0]  # (n + specials, 2)
-        kept: Vector = logits.softmax(dim=-1)[:, self._label].numpy()
-        return kept[len(self._head) : len(self._head) + len(ids)]
+    def _read(self, windows: Sequence[Ids]) -> list[Vector]:
+        """Return the probability (n,) that each token of a window is kept."""
+        whole = [framed(self._head, ids, self._tail) for ids in windows]
+        kept = read_all(whole, self._runtime, self._longest, self._kept)
+        begin = len(self._head)
+        return [each[begin : begin + len(ids)] for each, ids in zip(kept, windows, strict=True)]
+
+    def _kept(self, given: Padded) -> Tensor:
+        logits = self._model(input_ids=given.ids, attention_mask=given.read.long()).logits
+        kept: Tensor = logits.float().softmax(dim=-1)[..., self._label]
+        return kept  # (b, n)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found of a text, a window after the other, and where its tokens lie."""
+
+    keep: list[Vector]
+    spans: list[Ids]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Tokens that are read at once, and what they are found for."""
+
+    into: _Found
+    ids: Ids
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

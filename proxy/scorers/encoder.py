@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
+from proxy.compress.ports import Vector
 from proxy.errors import PolicyError
-from proxy.scorers.arithmetic import Arithmetic, backend_name, best, one_thread
+from proxy.scorers.arithmetic import Arithmetic, Runtime, automatic, one_thread
 from proxy.scorers.bert import Bert, Shape
-from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
+from proxy.scorers.pooling import ALONE, Ids, LateEncoder, States, Together, Tokens
+from proxy.scorers.shapes import framed, read_all, reads_alike, together
 from proxy.scorers.weights import mapped
 
 MODELS: Final = Path(__file__).parent / "models"
 FORMAT: Final = 1
-TOGETHER: Final = 384  # tokens in one call: with more, activations leave the processor's cache
+TOGETHER: Final = Together(0, 384)  # with more, activations leave the processor's cache
 
 
 class EmbeddedEncoder(LateEncoder):
@@ -31,25 +34,26 @@ class EmbeddedEncoder(LateEncoder):
     words: int  # of its vocabulary
 
     def __init__(
-        self, folder: Path = MODELS / "all-minilm-l6-v2", arithmetic: Arithmetic | None = None
+        self, folder: Path = MODELS / "all-minilm-l6-v2", runtime: Runtime | None = None
     ) -> None:
         """Load and verify the model in ``folder``; raises PolicyError where it is not whole.
 
-        ``arithmetic`` is the best that this processor offers, where none is named.
+        ``runtime`` is the best that this machine offers, where none is named.
         """
         one_thread()
-        chosen = arithmetic or best()
+        self._runtime = runtime or automatic()
         config = _config(folder)
         weights = mapped(folder, config["weights_sha256"])
-        self._bert = Bert(Shape(**config["shape"]), weights, chosen)
+        self._bert = Bert(Shape(**config["shape"]), weights, self._runtime)
         self._tokenizer = _plain_tokenizer(folder / "tokenizer.json")
         self._head, self._tail = config["special"]["head"], config["special"]["tail"]
         self.unknown = config["special"]["unknown"]
         self.width = self._bert.shape.width
         self.words = self._bert.shape.words
-        self.window = config["window"] - len(self._head) - len(self._tail)
-        self.revision = f"{config['name']}@{config['revision']}/{backend_name(chosen)}"
-        self.together = TOGETHER if chosen is Arithmetic.INT8 and self._reads_alike() else 0
+        self._longest = config["window"]
+        self.window = self._longest - len(self._head) - len(self._tail)
+        self.revision = f"{config['name']}@{config['revision']}/{self._runtime.name}"
+        self.together = self._tried()
 
     def tokenise(self, text: str) -> Tokens:
         """Tokenise; ``[SEP]`` and its like in the text are the letters they are made of."""
@@ -60,29 +64,40 @@ class EmbeddedEncoder(LateEncoder):
 
     def read(self, ids: Ids) -> States:
         """Run one window between its special tokens, and leave those out of what comes back."""
-        return self.read_together([ids])[0]
+        (states,) = self._run([ids], lambda final, middle: torch.cat((final, middle), dim=-1))
+        return States(states[:, : self.width], states[:, self.width :])
 
-    def read_together(self, windows: Sequence[Ids]) -> list[States]:
-        """Run windows under each other; with int8 that gives each the bits it gets alone."""
-        framed = [torch.tensor([*self._head, *ids.tolist(), *self._tail]) for ids in windows]
-        final, middle = (states.numpy() for states in self._bert(framed))
-        starts = np.cumsum([0, *map(len, framed)]) + len(self._head)
-        kept = [slice(start, start + len(ids)) for start, ids in zip(starts, windows, strict=False)]
-        return [States(final[part], middle[part]) for part in kept]
+    def read_together(self, windows: Sequence[Ids]) -> list[Vector]:
+        """Run windows in one call; each gets the final states that it gets alone (law 9).
 
-    def _reads_alike(self) -> bool:
-        """Try whether windows read together get the bits that they get alone.
-
-        Integer products do; this asks the rest (norms, GELU) of this processor.
+        In int8 they lie under each other, and no row depends on another; else shapes are fixed.
         """
-        draw = np.random.default_rng(0)
-        lengths = [min(length, self.window) for length in (1, 2, 7, 30, 65)]
-        found = [draw.integers(self.words, size=length) for length in lengths]
-        together = self.read_together(found)
-        return all(
-            np.array_equal(each.final, alone.final) and np.array_equal(each.middle, alone.middle)
-            for each, alone in zip(together, map(self.read, found), strict=True)
-        )
+        return self._run(windows, lambda final, _: final)
+
+    def _run(
+        self, windows: Sequence[Ids], wanted: Callable[[Tensor, Tensor], Tensor]
+    ) -> list[Vector]:
+        """Return what is wanted of each window's final and middle states, by token: (n, ...)."""
+        whole = [framed(self._head, ids, self._tail) for ids in windows]
+        if self._runtime.shape_tokens:
+            found = read_all(
+                whole, self._runtime, self._longest, lambda given: wanted(*self._bert.padded(given))
+            )
+        else:
+            states = wanted(*self._bert([torch.from_numpy(ids) for ids in whole])).numpy()
+            found = np.split(states, np.cumsum([len(ids) for ids in whole])[:-1])
+        begin = len(self._head)
+        return [
+            states[begin : begin + len(ids)] for states, ids in zip(found, windows, strict=True)
+        ]
+
+    def _tried(self) -> Together:
+        """Return how much is well read in one call."""
+        if self._runtime.shape_tokens:
+            return together(self._runtime, self.read_together, self.words, self.window)
+        exact = self._runtime.arithmetic is Arithmetic.INT8
+        short = [min(length, self.window) for length in (1, 2, 7, 30, 65)]
+        return TOGETHER if exact and reads_alike(self.read_together, short, self.words) else ALONE
 
 
 def _plain_tokenizer(path: Path) -> Tokenizer:

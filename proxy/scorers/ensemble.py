@@ -7,6 +7,7 @@ loading, so they wait for the first method that asks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from threading import Lock
 from typing import Protocol
 
@@ -18,7 +19,16 @@ from proxy.compress.ports import (
     QuestionVectors,
     SelfInformation,
 )
-from proxy.scorers.pooling import Scorer, Steps
+from proxy.scorers.pooling import ALONE, Scorer, Steps, Together
+
+
+class Asked(Enum):
+    """What a text is asked for."""
+
+    DOCUMENT = auto()
+    QUESTION = auto()
+    PASSAGE = auto()
+    CLASSIFIED = auto()
 
 
 class Models(Protocol):
@@ -31,24 +41,20 @@ class Models(Protocol):
     def revision(self) -> str:
         """Models, weights and numeric backend."""
 
-    @property
-    def together(self) -> int:
-        """Encoder tokens that are well read in one call; 0 where each window is read alone."""
+    def together(self, asked: Asked) -> Together:
+        """Tokens of texts that are asked for so and are well read in one call."""
 
     def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
-        """Embed documents, windows of several read in one call, a call per step."""
+        """Embed documents; those given together are read in as few calls as may be."""
 
-    def document_steps(self, document: Document) -> Steps[DocumentVectors]:
-        """Embed a document, one window per step."""
+    def questions_steps(self, questions: Sequence[str]) -> Steps[list[QuestionVectors]]:
+        """Embed questions, one window per step."""
 
-    def question_steps(self, question: str) -> Steps[QuestionVectors]:
-        """Embed a question, one window per step."""
+    def passages_steps(self, passages: Sequence[Passage]) -> Steps[list[SelfInformation]]:
+        """Rate passages with a causal LM; those given together are read in as few calls."""
 
-    def passage_steps(self, passage: Passage) -> Steps[SelfInformation]:
-        """Rate a passage with a causal LM, one window per step."""
-
-    def classified_steps(self, text: str) -> Steps[KeepProbabilities]:
-        """Rate a text with a token classifier, one window per step."""
+    def classified_steps(self, texts: Sequence[str]) -> Steps[list[KeepProbabilities]]:
+        """Rate texts with a token classifier, likewise."""
 
     def estimate_tokens(self, text: str) -> int:
         """Guess the tokens of ``text``, without tokenising."""
@@ -57,15 +63,23 @@ class Models(Protocol):
 class Reader(Protocol):
     """Rates passages: :class:`proxy.scorers.passages.PassageReader`."""
 
-    def steps(self, passage: Passage) -> Steps[SelfInformation]:
-        """Rate one passage."""
+    @property
+    def together(self) -> Together:
+        """Tokens of passages that are well read in one call."""
+
+    def steps(self, passages: Sequence[Passage]) -> Steps[list[SelfInformation]]:
+        """Rate passages."""
 
 
 class Classifier(Protocol):
     """Rates tokens: :class:`proxy.scorers.classifier.TokenClassifier`."""
 
-    def steps(self, text: str) -> Steps[KeepProbabilities]:
-        """Rate one text."""
+    @property
+    def together(self) -> Together:
+        """Tokens of texts that are well read in one call."""
+
+    def steps(self, texts: Sequence[str]) -> Steps[list[KeepProbabilities]]:
+        """Rate texts."""
 
 
 class Ensemble:
@@ -97,30 +111,35 @@ class Ensemble:
             self._classifier = self._classifier or self._load_classifier()
             return self._classifier
 
-    @property
-    def together(self) -> int:
-        """Encoder tokens that are well read in one call; 0 where each window is read alone."""
-        return self._encoder.together
+    def together(self, asked: Asked) -> Together:
+        """Tokens that are well read in one call; a model not yet loaded reads one text alone."""
+        models = {
+            Asked.DOCUMENT: self._encoder,
+            Asked.PASSAGE: self._reader,
+            Asked.CLASSIFIED: self._classifier,
+        }
+        model = models.get(asked)
+        return ALONE if model is None else model.together
 
     def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
-        """Embed documents, windows of several read in one call, a call per step."""
+        """Embed documents; those given together are read in as few calls as may be."""
         return self._encoder.documents_steps(documents)
 
-    def document_steps(self, document: Document) -> Steps[DocumentVectors]:
-        """Embed a document, one window per step."""
-        return self._encoder.document_steps(document)
+    def questions_steps(self, questions: Sequence[str]) -> Steps[list[QuestionVectors]]:
+        """Embed questions, one window per step."""
+        found: list[QuestionVectors] = []
+        for question in questions:
+            vectors = yield from self._encoder.question_steps(question)
+            found.append(vectors)
+        return found
 
-    def question_steps(self, question: str) -> Steps[QuestionVectors]:
-        """Embed a question, one window per step."""
-        return self._encoder.question_steps(question)
+    def passages_steps(self, passages: Sequence[Passage]) -> Steps[list[SelfInformation]]:
+        """Rate passages with the causal LM; those given together are read in as few calls."""
+        return (yield from self._reading().steps(passages))
 
-    def passage_steps(self, passage: Passage) -> Steps[SelfInformation]:
-        """Rate a passage with the causal LM, one window per step."""
-        return (yield from self._reading().steps(passage))
-
-    def classified_steps(self, text: str) -> Steps[KeepProbabilities]:
-        """Rate a text with the token classifier, one window per step."""
-        return (yield from self._classifying().steps(text))
+    def classified_steps(self, texts: Sequence[str]) -> Steps[list[KeepProbabilities]]:
+        """Rate texts with the token classifier, likewise."""
+        return (yield from self._classifying().steps(texts))
 
     def estimate_tokens(self, text: str) -> int:
         """Guess the tokens of ``text``, without tokenising."""

@@ -1,17 +1,24 @@
-"""Any other sentence encoder, by hub name or local folder, through transformers."""
+"""Any other sentence encoder, by hub name or local folder, through transformers.
+
+On a processor each window is read alone, in float32; on a GPU in batches of fixed shapes.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from proxy.compress.ports import Vector
 from proxy.errors import PolicyError
-from proxy.scorers.arithmetic import fp32_name, one_thread
+from proxy.scorers.arithmetic import FP32, Runtime, one_thread
 from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
+from proxy.scorers.shapes import Padded, framed, read_all, together
 
 _PROBE: Final = "a"
 _LONGEST: Final = 512  # where a model names no limit, or an absurd one
@@ -50,23 +57,27 @@ def without_specials(tokenizer: Any, ids: Ids) -> Ids:
 
 
 class HubEncoder(LateEncoder):
-    """A sentence encoder from the hub or a folder, read by late pooling, in float32.
+    """A sentence encoder from the hub or a folder, read by late pooling.
 
     No code of the model's own is run (``trust_remote_code`` is off), and only safetensors weights
     are read.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, runtime: Runtime = FP32) -> None:
         """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
-        config, self._tokenizer, self._model = load_from_hub(name, AutoModel)
+        config, self._tokenizer, model = load_from_hub(name, AutoModel)
         if getattr(config, "is_encoder_decoder", False):
             raise PolicyError(f"scorer {name!r}: found an encoder-decoder, wanted an encoder")
         self._head, self._tail = special_ids(self._tokenizer)
         self.unknown = self._tokenizer.unk_token_id
         self.width = int(config.hidden_size)
         self._middle = -(-2 * int(config.num_hidden_layers) // 3)
-        self.window = window(self._tokenizer, config) - len(self._head) - len(self._tail)
-        self.revision = f"{name}@{digest(self._model)}/{fp32_name()}"
+        self._longest = window(self._tokenizer, config)
+        self.window = self._longest - len(self._head) - len(self._tail)
+        self.revision = f"{name}@{digest(model)}/{runtime.name}"
+        self._runtime = runtime
+        self._model = model.to(runtime.device, runtime.dtype)
+        self.together = together(runtime, self.read_together, len(self._tokenizer), self.window)
 
     def tokenise(self, text: str) -> Tokens:
         """Tokenise; special tokens spelt out in the text are the letters they are made of."""
@@ -77,13 +88,30 @@ class HubEncoder(LateEncoder):
         ids = without_specials(self._tokenizer, np.array(found["input_ids"], dtype=np.int64))
         return Tokens(ids, np.maximum.accumulate(starts))
 
-    @torch.inference_mode()
     def read(self, ids: Ids) -> States:
         """Run one window between its special tokens, and leave those out of what comes back."""
-        framed = torch.tensor([[*self._head, *ids.tolist(), *self._tail]])
-        states = self._model(input_ids=framed, output_hidden_states=True).hidden_states
-        kept = slice(len(self._head), len(self._head) + len(ids))
-        return States(states[-1][0, kept].numpy(), states[self._middle][0, kept].numpy())
+        (states,) = self._run([ids], [-1, self._middle])
+        return States(states[:, : self.width], states[:, self.width :])
+
+    def read_together(self, windows: Sequence[Ids]) -> list[Vector]:
+        """Run windows in batches of fixed shapes, or one by one; return their final states."""
+        return self._run(windows, [-1])
+
+    @torch.inference_mode()
+    def _run(self, windows: Sequence[Ids], layers: Sequence[int]) -> list[Vector]:
+        """Return each window's states in some layers, side by side: (n, layers * d)."""
+        whole = [framed(self._head, ids, self._tail) for ids in windows]
+
+        def run(given: Padded) -> Tensor:
+            mask = given.read.long()
+            states = self._model(
+                input_ids=given.ids, attention_mask=mask, output_hidden_states=True
+            ).hidden_states
+            return torch.cat([states[layer] for layer in layers], dim=-1)
+
+        found = read_all(whole, self._runtime, self._longest, run)
+        begin = len(self._head)
+        return [each[begin : begin + len(ids)] for each, ids in zip(found, windows, strict=True)]
 
 
 def special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:

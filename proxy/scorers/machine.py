@@ -15,7 +15,7 @@ import torch
 
 from proxy.scorers.arithmetic import has_vnni, supports
 from proxy.scorers.encoder import EmbeddedEncoder
-from proxy.scorers.pooling import Ids
+from proxy.scorers.pooling import ALONE, Ids
 
 _CPUINFO: Final = Path("/proc/cpuinfo")
 _TOKENS: Final = 128  # of a window that is measured: a passage's length
@@ -60,27 +60,29 @@ def is_steady(encoder: EmbeddedEncoder) -> bool:
     expected = [_bits(encoder, [window])[0] for window in windows]
     with ThreadPoolExecutor(3) as pool:
         beside = list(pool.map(lambda window: _bits(encoder, [window])[0], windows[::-1]))[::-1]
-    together = _bits(encoder, windows) if encoder.together else expected
+    together = expected if encoder.together == ALONE else _bits(encoder, windows)
     return expected == beside == together
 
 
 def _bits(encoder: EmbeddedEncoder, windows: Sequence[Ids]) -> list[bytes]:
-    found = encoder.read_together(windows)
-    return [states.final.tobytes() + states.middle.tobytes() for states in found]
+    return [states.tobytes() for states in encoder.read_together(windows)]
 
 
 def tokens_per_s(encoder: EmbeddedEncoder, threads: int, seconds: float) -> float:
-    """Read windows in ``threads`` threads, side by side, for ``seconds``; return their speed."""
-    window = _window(encoder, _TOKENS, 0)
-    encoder.read(window)
+    """Read windows in ``threads`` threads, side by side, for ``seconds``; return their speed.
+
+    A call reads one, or as many as a call is worth.
+    """
+    windows = [_window(encoder, _TOKENS, 0)] * max(1, encoder.together.least // _TOKENS)
+    encoder.read_together(windows)
     started_s = time.perf_counter()
 
     def read(_: int) -> int:
-        windows = 0
-        while not windows or time.perf_counter() - started_s < seconds:
-            encoder.read(window)
-            windows += 1
-        return windows * len(window)
+        calls = 0
+        while not calls or time.perf_counter() - started_s < seconds:
+            encoder.read_together(windows)
+            calls += 1
+        return calls * sum(map(len, windows))
 
     with ThreadPoolExecutor(threads) as pool:
         total = sum(pool.map(read, range(threads)))

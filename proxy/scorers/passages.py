@@ -21,7 +21,7 @@ import numpy as np
 from proxy.compress.ports import Heard, Passage, SelfInformation
 from proxy.scorers.causal_lm import CausalLM, LmTokens, Nats, Prefix
 from proxy.scorers.causal_lm import Passage as PlainPassage
-from proxy.scorers.pooling import Ids, Steps
+from proxy.scorers.pooling import Ids, Steps, Together
 
 Value = TypeVar("Value")
 
@@ -49,15 +49,34 @@ class PassageReader:
         self._raw: OrderedDict[bytes, _Read] = OrderedDict()
         self.revision = model.revision
 
-    def steps(self, passage: Passage) -> Steps[SelfInformation]:
-        """Rate a passage; each step yields the tokens it read.  Raises ScorerFailed."""
-        if not passage.heard:
-            plain = yield from self._model.steps(PlainPassage(passage.text))
-            return SelfInformation(plain.nats, plain.starts, plain.ends, self._model.bands)
+    @property
+    def together(self) -> Together:
+        """Tokens of passages without anything heard that are well read in one call."""
+        return self._model.together
+
+    def steps(self, passages: Sequence[Passage]) -> Steps[list[SelfInformation]]:
+        """Rate passages; each step yields the tokens it read.  Raises ScorerFailed.
+
+        Those that nothing was heard before are read together, the others one by one.
+        """
+        fresh = [PlainPassage(passage.text) for passage in passages if not passage.heard]
+        plain = iter((yield from self._model.steps(fresh)))
+        found: list[SelfInformation] = []
+        for passage in passages:
+            if passage.heard:
+                found.append(self._heard(passage))
+                yield len(found[-1].nats)
+            else:
+                rated = next(plain)
+                found.append(
+                    SelfInformation(rated.nats, rated.starts, rated.ends, self._model.bands)
+                )
+        return found
+
+    def _heard(self, passage: Passage) -> SelfInformation:
         with self._lock:
             tokens = self._model.tokenise(passage.text)
             nats = self._after(passage, tokens)
-        yield len(tokens.ids)
         return SelfInformation(nats, tokens.starts, tokens.ends, self._model.bands)
 
     def _after(self, passage: Passage, tokens: LmTokens) -> Nats:

@@ -7,8 +7,8 @@ not some tolerance, is why scores do not move with the batch (law 9).  A token b
 in which its first character lies.  Sums are kept in float64, so a unit that straddles windows is
 the plain token-weighted mean over its pieces.
 
-Windows of several documents may go to the model in one call where that gives each of them the bits
-that it gets alone (``together``): a backend says so, after having tried.
+Windows, also of several documents, may go to the model in one call where that gives each of them
+the bits that it gets alone (``together``): a backend says so, after having tried.
 
 Reading is a generator that stops after each call: whoever drives it may turn to a shorter job,
 or drop the rest, between any two of them.
@@ -19,10 +19,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +34,20 @@ Ids: TypeAlias = NDArray[np.int64]
 Sums: TypeAlias = NDArray[np.float64]
 Steps: TypeAlias = Generator[int, None, T]
 """Work in steps: yields the encoder tokens that a step read, returns the result."""
-_Reading: TypeAlias = Generator[Ids, Vector, DocumentVectors]
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _UTF8_BYTES_PER_TOKEN = 4.0
 _LONGEST_STRETCH = 50_000  # characters: about 20 ms of tokenising
+
+
+class Together(NamedTuple):
+    """How many tokens are well read in one call."""
+
+    least: int  # fewer cost as much
+    most: int  # more gain nothing; 0 where each window is read alone
+
+
+ALONE: Final = Together(0, 0)
 
 
 class Scorer(Protocol):
@@ -54,8 +62,8 @@ class Scorer(Protocol):
         """Model, weights and numeric backend."""
 
     @property
-    def together(self) -> int:
-        """Encoder tokens that are well read in one call; 0 where each window is read alone."""
+    def together(self) -> Together:
+        """Tokens of documents that are well read in one call."""
 
     def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
         """Embed documents, windows of several read in one call, a call per step."""
@@ -92,6 +100,42 @@ class States:
     middle: Vector  # (n, d), the layer two thirds down
 
 
+class _Pool:
+    """The sums of a document's states, by unit and in all, as its windows are read."""
+
+    def __init__(self, document: Document, width: int) -> None:
+        self.document = document
+        self.spans = np.array(document.units, dtype=np.int64).reshape(-1, 2)
+        self.counts = np.zeros(len(self.spans), dtype=np.int64)  # tokens of each unit
+        self._sums = np.zeros((len(self.spans), width))
+        self._total, self._read = np.zeros(width), 0
+
+    def add(self, window: _Window, final: Vector) -> None:
+        """Take in a window's states (n, d)."""
+        states = final.astype(np.float64)
+        _add_by_unit(self._sums, states, window.first, window.last)
+        self._total += states.sum(axis=0)
+        self._read += len(states)
+
+    def vectors(self) -> DocumentVectors:
+        """Return the means; call it once every window was read."""
+        return DocumentVectors(
+            units=_mean(self._sums, self.counts[:, None]),
+            unit_tokens=_frozen(self.counts.astype(np.int32)),
+            whole=_mean(self._total, self._read),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Tokens that are read at once: those of unit i are ``first[i]`` to ``last[i]``, if in it."""
+
+    pool: _Pool
+    ids: Ids
+    first: Ids
+    last: Ids
+
+
 class LateEncoder(ABC):
     """A sentence encoder, read by late pooling; what differs between backends is abstract."""
 
@@ -99,7 +143,7 @@ class LateEncoder(ABC):
     width: int  # d
     window: int  # tokens per window, special tokens not counted
     unknown: int | None  # id of the unknown token
-    together: int = 0  # tokens that are well read in one call; 0 where each window is read alone
+    together: Together = ALONE
 
     @abstractmethod
     def tokenise(self, text: str) -> Tokens:
@@ -109,58 +153,34 @@ class LateEncoder(ABC):
     def read(self, ids: Ids) -> States:
         """Run the model over one window of at most ``window`` tokens, alone."""
 
-    def read_together(self, windows: Sequence[Ids]) -> list[States]:
-        """Run the model over windows; each gets the bits that it gets alone."""
-        return [self.read(ids) for ids in windows]
+    def read_together(self, windows: Sequence[Ids]) -> list[Vector]:
+        """Run the model over windows; each gets the final states that it gets alone."""
+        return [self.read(ids).final for ids in windows]
 
     def document_steps(self, document: Document) -> Steps[DocumentVectors]:
-        """Embed a document, one window per step."""
+        """Embed a document, a call per step."""
         return (yield from self.documents_steps([document]))[0]
 
     def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
         """Embed documents, windows of several read in one call, a call per step."""
-        found: dict[int, DocumentVectors] = {}
-        waiting: dict[int, tuple[_Reading, Ids]] = {}  # by place: the window that each needs next
+        pools = [_Pool(document, self.width) for document in documents]
+        asked = (window for pool in pools for window in self._windows(pool))
+        for taken in filled(asked, self.together.most):
+            states = self.read_together([window.ids for window in taken])
+            for window, each in zip(taken, states, strict=True):
+                window.pool.add(window, each)
+            yield sum(len(window.ids) for window in taken)
+        return [pool.vectors() for pool in pools]
 
-        def go_on(place: int, reading: _Reading, step: Callable[[], Ids]) -> None:
-            try:
-                waiting[place] = reading, step()
-            except StopIteration as done:
-                found[place] = done.value
-
-        for place, document in enumerate(documents):
-            reading = self._reading(document)
-            go_on(place, reading, partial(next, reading))
-        while waiting:
-            lengths = {place: len(ids) for place, (_, ids) in waiting.items()}
-            places = fitting(lengths, self.together)
-            taken = [waiting.pop(place) for place in places]
-            states = self.read_together([ids for _, ids in taken])
-            for place, (reading, _), each in zip(places, taken, states, strict=True):
-                go_on(place, reading, partial(reading.send, each.final))
-            yield sum(len(ids) for _, ids in taken)
-        return [found[place] for place in range(len(documents))]
-
-    def _reading(self, document: Document) -> _Reading:
-        """Pool a document: yields the ids of a window, is sent its final states."""
-        spans = np.array(document.units, dtype=np.int64).reshape(-1, 2)
-        sums = np.zeros((len(spans), self.width))
-        counts = np.zeros(len(spans), dtype=np.int64)
-        total, tokens_read = np.zeros(self.width), 0
-        for begin, stop in stretches(len(document.text), spans[:, 1].tolist()):
-            tokens = self.tokenise(encodable(document.text[begin:stop]))
-            first, last = np.searchsorted(tokens.starts + begin, spans.T)  # tokens of each unit
-            counts += last - first
+    def _windows(self, pool: _Pool) -> Iterator[_Window]:
+        """Cut a document into windows, a stretch at a time, and count each unit's tokens."""
+        text = pool.document.text
+        for begin, stop in stretches(len(text), pool.spans[:, 1].tolist()):
+            tokens = self.tokenise(encodable(text[begin:stop]))
+            first, last = np.searchsorted(tokens.starts + begin, pool.spans.T)  # of each unit
+            pool.counts += last - first
             for start, end in windows(len(tokens.ids), last.tolist(), self.window):
-                states = (yield tokens.ids[start:end]).astype(np.float64)
-                _add_by_unit(sums, states, first - start, last - start)
-                total += states.sum(axis=0)
-                tokens_read += end - start
-        return DocumentVectors(
-            units=_mean(sums, counts[:, None]),
-            unit_tokens=_frozen(counts.astype(np.int32)),
-            whole=_mean(total, tokens_read),
-        )
+                yield _Window(pool, tokens.ids[start:end], first - start, last - start)
 
     def question_steps(self, question: str) -> Steps[QuestionVectors]:
         """Embed a question, one window per step."""
@@ -251,19 +271,29 @@ def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int,
         start = end
 
 
-def fitting(lengths: Mapping[int, int], limit: int) -> list[int]:
-    """Return the first place, and those after it that fit with it into ``limit`` tokens.
+class HasIds(Protocol):
+    """Tokens that are read at once."""
 
-    >>> fitting({0: 300, 1: 20}, 256), fitting({1: 90, 4: 200, 5: 100}, 256), fitting({1: 9}, 0)
-    ([0], [1, 5], [1])
-    """
-    chosen: list[int] = []
+    @property
+    def ids(self) -> Ids:
+        """Their numbers, without special tokens: (n,)."""
+
+
+Asked = TypeVar("Asked", bound=HasIds)
+
+
+def filled(asked: Iterable[Asked], limit: int) -> Iterator[list[Asked]]:
+    """Group windows that follow each other into up to ``limit`` tokens; a longer one is alone."""
+    taken: list[Asked] = []
     total = 0
-    for place, length in lengths.items():
-        if not chosen or total + length <= limit:
-            chosen.append(place)
-            total += length
-    return chosen
+    for window in asked:
+        if taken and total + len(window.ids) > limit:
+            yield taken
+            taken, total = [], 0
+        taken.append(window)
+        total += len(window.ids)
+    if taken:
+        yield taken
 
 
 def encodable(text: str) -> str:
