@@ -7,11 +7,19 @@ import numpy as np
 import pytest
 from fakes import HashScorer, models_of
 
-from proxy.compress.ports import Document, ScoreRequest, ScoreTimings
+from proxy.compress.ports import (
+    Document,
+    Heard,
+    Passage,
+    ScoreRequest,
+    ScoreTimings,
+    SelfInformation,
+)
 from proxy.engine import Engine
 from proxy.engine.pace import Pace
 from proxy.errors import DeadlineExceeded, Overloaded, PolicyError, ScorerFailed
 from proxy.memo import DiskMemo, DiskShelf, VectorMemo
+from proxy.scorers.ensemble import Ensemble
 from proxy.scorers.pooling import States, Together
 from proxy.types import Span
 
@@ -501,3 +509,53 @@ async def test_of_documents_taken_together_only_unknown_ones_are_read(tmp_path):
     disk.close()
     assert scorer.calls == [[1, 1]]
     assert (scores.timings.memo_hits, scores.timings.memo_misses) == (1, 2)
+
+
+class Reads:
+    """Rates passages by the length of their words; says which it was given together."""
+
+    together = Together(6, 12)
+
+    def __init__(self):
+        self.calls = []
+
+    def steps(self, passages):
+        self.calls.append([passage.text for passage in passages])
+        for passage in passages:
+            yield len(passage.text.split())
+        return [self._rated(passage.text) for passage in passages]
+
+    def _rated(self, text):
+        lengths = np.array([len(word) for word in text.split()], np.float32)
+        places = np.arange(len(lengths), dtype=np.int32)
+        return SelfInformation(lengths, places, places + 1)
+
+
+def rating(*texts, heard=()):
+    return ScoreRequest(passages=tuple(Passage(text, heard) for text in texts))
+
+
+@pytest.mark.parametrize(
+    ("threads", "calls"),
+    [  # tokens are guessed: a quarter of the bytes
+        (1, [["one two three four five", "six seven", "eight nine"], ["ten eleven twelve"]]),
+        (9, [["one two three four five"], ["six seven", "eight nine"], ["ten eleven twelve"]]),
+    ],
+)
+async def test_passages_are_read_together_as_many_as_a_call_is_worth(threads, calls):
+    reader, texts = Reads(), [text for call in calls for text in call]
+    models = Ensemble(HashScorer(), reader=lambda: reader, classifier=None)
+    engine = Engine(lambda: models, VectorMemo(0), threads=threads)
+    engine.start()
+    await engine.wait_ready()
+    await score(engine, rating("loads it"))  # until it is loaded, one text is read at a time
+    reader.calls.clear()
+    scores = await score(engine, rating(*texts))
+    heard = (Heard("before", ()),)
+    await score(engine, rating("six seven", "eight nine", heard=heard))
+    engine.close()
+    assert sorted(reader.calls[: len(calls)]) == sorted(calls)
+    assert sorted(reader.calls[len(calls) :]) == [["eight nine"], ["six seven"]]
+    rated = [passage.nats.tolist() for passage in scores.passages]
+    assert rated == [[len(word) for word in text.split()] for text in texts]
+    assert scores.timings.scored_tokens == sum(len(text.split()) for text in texts)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own convention
@@ -103,6 +103,17 @@ class Int8Linear:
         rows = (x / scale).round_().to(torch.int8)
         found = _product(rows, self.columns).float().mul_(scale).mul_(self.scales)
         return found if self.bias is None else found.add_(self.bias)
+
+
+def placed(model: Any, runtime: Runtime) -> Any:
+    """Bring a module's weights into a runtime's numbers, and all of it to its device.
+
+    What is computed with but not learnt (the frequencies of rotary positions) stays float32:
+    rounded, it would be off by more the further a text goes.
+    """
+    for weight in model.parameters():
+        weight.data = weight.data.to(runtime.dtype)
+    return model.to(runtime.device)
 
 
 def one_thread() -> None:

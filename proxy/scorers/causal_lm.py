@@ -49,9 +49,17 @@ from transformers.pytorch_utils import Conv1D
 from proxy.compress.ports import NO_BANDS, Band
 from proxy.errors import PolicyError, ScorerFailed
 from proxy.scorers import EMBEDDED, LANGUAGE_MODEL
-from proxy.scorers.arithmetic import FP32, Arithmetic, Int8Linear, Runtime, automatic, one_thread
+from proxy.scorers.arithmetic import (
+    FP32,
+    Arithmetic,
+    Int8Linear,
+    Runtime,
+    automatic,
+    one_thread,
+    placed,
+)
 from proxy.scorers.llama import LeanLlama, Rows
-from proxy.scorers.pooling import Ids, Steps, drain, filled
+from proxy.scorers.pooling import Ids, Steps, drain, grouped
 from proxy.scorers.shapes import Batch, batches, shaped_batches, together
 from proxy.scorers.weights import mapped
 from proxy.types import Kind
@@ -221,7 +229,7 @@ class CausalLM:
         something that is no number.
         """
         tokens, nats, rows = self._laid_out(passages)
-        for taken in filled(rows, self.together.most):
+        for taken in grouped(rows, lambda row: len(row.ids), self.together.most):
             _enter(nats, taken, self._scores([row.ids for row in taken]))
             yield sum(len(row.ids) + 1 for row in taken)
         return _answers(tokens, nats)
@@ -588,7 +596,7 @@ def _prepared(model: Any, runtime: Runtime, stored: Mapping[str, Rows]) -> Any:
     model.eval().requires_grad_(False)
     if runtime.arithmetic is Arithmetic.INT8:
         _use_int8(model, stored)
-    return model.to(runtime.device, runtime.dtype)
+    return placed(model, runtime)
 
 
 class _Int8(nn.Module):

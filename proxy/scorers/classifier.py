@@ -20,9 +20,9 @@ from transformers import AutoModelForTokenClassification
 
 from proxy.compress.ports import KeepProbabilities, Vector
 from proxy.errors import PolicyError
-from proxy.scorers.arithmetic import FP32, Runtime
+from proxy.scorers.arithmetic import FP32, Runtime, placed
 from proxy.scorers.hub import digest, load_from_hub, special_ids, window, without_specials
-from proxy.scorers.pooling import Ids, Steps, drain, encodable, filled, stretches, windows
+from proxy.scorers.pooling import Ids, Steps, drain, encodable, grouped, stretches, windows
 from proxy.scorers.shapes import Padded, framed, read_all, together
 
 _SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|[。！？｡؟।॥۔\n]")
@@ -45,7 +45,7 @@ class TokenClassifier:
         self.window = self._longest - len(self._head) - len(self._tail)
         self.revision = f"{name}@{digest(model)}/{runtime.name}"
         self._runtime = runtime
-        self._model = model.to(runtime.device, runtime.dtype)
+        self._model = placed(model, runtime)
         self.together = together(runtime, self._read, len(self._tokenizer), self.window)
 
     def classify(self, texts: Sequence[str]) -> list[KeepProbabilities]:
@@ -60,7 +60,7 @@ class TokenClassifier:
         found = [_Found([], []) for _ in texts]
         pairs = zip(found, texts, strict=True)
         asked = (part for into, text in pairs for part in self._windows(into, text))
-        for taken in filled(asked, self.together.most):
+        for taken in grouped(asked, lambda part: len(part.ids), self.together.most):
             kept = self._read([part.ids for part in taken])
             for part, each in zip(taken, kept, strict=True):
                 part.into.keep.append(each)

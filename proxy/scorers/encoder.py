@@ -57,10 +57,18 @@ class EmbeddedEncoder(LateEncoder):
 
     def tokenise(self, text: str) -> Tokens:
         """Tokenise; ``[SEP]`` and its like in the text are the letters they are made of."""
+        return self.tokenise_all([text])[0]
+
+    def tokenise_all(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise several texts, on as many cores as there are."""
         # encode() would hold the interpreter's lock for as long as it takes: streams would wait.
-        (found,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
-        starts = np.array(found.offsets, dtype=np.int64).reshape(-1, 2)[:, 0]
-        return Tokens(np.array(found.ids, dtype=np.int64), starts)
+        return [
+            Tokens(
+                np.array(found.ids, dtype=np.int64),
+                np.array(found.offsets, dtype=np.int64).reshape(-1, 2)[:, 0],
+            )
+            for found in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        ]
 
     def read(self, ids: Ids) -> States:
         """Run one window between its special tokens, and leave those out of what comes back."""

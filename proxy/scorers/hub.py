@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from proxy.compress.ports import Vector
 from proxy.errors import PolicyError
-from proxy.scorers.arithmetic import FP32, Runtime, one_thread
+from proxy.scorers.arithmetic import FP32, Runtime, one_thread, placed
 from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
 from proxy.scorers.shapes import Padded, framed, read_all, together
 
@@ -76,7 +76,7 @@ class HubEncoder(LateEncoder):
         self.window = self._longest - len(self._head) - len(self._tail)
         self.revision = f"{name}@{digest(model)}/{runtime.name}"
         self._runtime = runtime
-        self._model = model.to(runtime.device, runtime.dtype)
+        self._model = placed(model, runtime)
         self.together = together(runtime, self.read_together, len(self._tokenizer), self.window)
 
     def tokenise(self, text: str) -> Tokens:

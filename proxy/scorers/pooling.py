@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -110,12 +110,25 @@ class _Pool:
         self._sums = np.zeros((len(self.spans), width))
         self._total, self._read = np.zeros(width), 0
 
+    def pieces(self) -> Iterator[_Piece]:
+        """Cut the text into stretches."""
+        text = self.document.text
+        for begin, stop in stretches(len(text), self.spans[:, 1].tolist()):
+            yield _Piece(self, begin, encodable(text[begin:stop]))
+
     def add(self, window: _Window, final: Vector) -> None:
         """Take in a window's states (n, d)."""
-        states = final.astype(np.float64)
-        _add_by_unit(self._sums, states, window.first, window.last)
+        n = len(final)
+        states = np.zeros((n + 1, final.shape[1]))
+        states[:n] = final
+        first = np.minimum(np.maximum(window.first, 0), n)
+        last = np.minimum(np.maximum(window.last, 0), n)
+        units = np.flatnonzero(last > first)
+        if len(units):  # each second sum is of what lies between two units
+            bounds = np.stack((first[units], last[units]), axis=1)
+            self._sums[units] += np.add.reduceat(states, bounds.ravel(), axis=0)[::2]
         self._total += states.sum(axis=0)
-        self._read += len(states)
+        self._read += n
 
     def vectors(self) -> DocumentVectors:
         """Return the means; call it once every window was read."""
@@ -124,6 +137,15 @@ class _Pool:
             unit_tokens=_frozen(self.counts.astype(np.int32)),
             whole=_mean(self._total, self._read),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A stretch of a document's text, which is tokenised in one go."""
+
+    pool: _Pool
+    begin: int  # in the document
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +171,10 @@ class LateEncoder(ABC):
     def tokenise(self, text: str) -> Tokens:
         """Tokenise text that has no lone surrogates; nothing in it is a special token."""
 
+    def tokenise_all(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise several texts, each by itself."""
+        return [self.tokenise(text) for text in texts]
+
     @abstractmethod
     def read(self, ids: Ids) -> States:
         """Run the model over one window of at most ``window`` tokens, alone."""
@@ -164,23 +190,25 @@ class LateEncoder(ABC):
     def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
         """Embed documents, windows of several read in one call, a call per step."""
         pools = [_Pool(document, self.width) for document in documents]
-        asked = (window for pool in pools for window in self._windows(pool))
-        for taken in filled(asked, self.together.most):
+        pieces = (piece for pool in pools for piece in pool.pieces())
+        several = grouped(pieces, lambda piece: len(piece.text), self.together.least)
+        asked = (window for some in several for window in self._windows(some))
+        for taken in grouped(asked, lambda window: len(window.ids), self.together.most):
             states = self.read_together([window.ids for window in taken])
             for window, each in zip(taken, states, strict=True):
                 window.pool.add(window, each)
             yield sum(len(window.ids) for window in taken)
         return [pool.vectors() for pool in pools]
 
-    def _windows(self, pool: _Pool) -> Iterator[_Window]:
-        """Cut a document into windows, a stretch at a time, and count each unit's tokens."""
-        text = pool.document.text
-        for begin, stop in stretches(len(text), pool.spans[:, 1].tolist()):
-            tokens = self.tokenise(encodable(text[begin:stop]))
-            first, last = np.searchsorted(tokens.starts + begin, pool.spans.T)  # of each unit
-            pool.counts += last - first
+    def _windows(self, pieces: Sequence[_Piece]) -> Iterator[_Window]:
+        """Cut stretches of text into windows, and count each unit's tokens."""
+        found = self.tokenise_all([piece.text for piece in pieces])
+        for piece, tokens in zip(pieces, found, strict=True):
+            spans = piece.pool.spans.T - piece.begin
+            first, last = np.searchsorted(tokens.starts, spans)  # tokens of each unit
+            piece.pool.counts += last - first
             for start, end in windows(len(tokens.ids), last.tolist(), self.window):
-                yield _Window(pool, tokens.ids[start:end], first - start, last - start)
+                yield _Window(piece.pool, tokens.ids[start:end], first - start, last - start)
 
     def question_steps(self, question: str) -> Steps[QuestionVectors]:
         """Embed a question, one window per step."""
@@ -271,27 +299,20 @@ def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int,
         start = end
 
 
-class HasIds(Protocol):
-    """Tokens that are read at once."""
+def grouped(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Group items that follow each other up to a limit in all; a larger one is alone.
 
-    @property
-    def ids(self) -> Ids:
-        """Their numbers, without special tokens: (n,)."""
-
-
-Asked = TypeVar("Asked", bound=HasIds)
-
-
-def filled(asked: Iterable[Asked], limit: int) -> Iterator[list[Asked]]:
-    """Group windows that follow each other into up to ``limit`` tokens; a longer one is alone."""
-    taken: list[Asked] = []
+    >>> list(grouped([2, 3, 9, 1, 4], int, 5))
+    [[2, 3], [9], [1, 4]]
+    """
+    taken: list[T] = []
     total = 0
-    for window in asked:
-        if taken and total + len(window.ids) > limit:
+    for item in items:
+        if taken and total + size(item) > limit:
             yield taken
             taken, total = [], 0
-        taken.append(window)
-        total += len(window.ids)
+        taken.append(item)
+        total += size(item)
     if taken:
         yield taken
 
@@ -299,13 +320,6 @@ def filled(asked: Iterable[Asked], limit: int) -> Iterator[list[Asked]]:
 def encodable(text: str) -> str:
     """Replace each lone surrogate, which UTF-8 cannot carry, by one U+FFFD: offsets stay."""
     return _SURROGATES.sub("\ufffd", text)
-
-
-def _add_by_unit(sums: Sums, states: Sums, first: Ids, last: Ids) -> None:
-    """Add to each unit's row the states of those of its tokens that lie in this window."""
-    low, high = np.clip(first, 0, len(states)), np.clip(last, 0, len(states))
-    for unit in np.flatnonzero(high > low):
-        sums[unit] += states[low[unit] : high[unit]].sum(axis=0)
 
 
 def _mean(sums: Sums, counts: NDArray[np.int64] | int) -> Vector:

@@ -110,7 +110,7 @@ def _tried(runtime: Runtime, window: int) -> list[int]:
 
 def framed(head: Sequence[int], ids: Ids, tail: Sequence[int]) -> Ids:
     """Put special tokens around a window."""
-    return np.array([*head, *ids.tolist(), *tail])
+    return np.concatenate((head, ids, tail), dtype=np.int64, casting="unsafe")
 
 
 def read_all(
