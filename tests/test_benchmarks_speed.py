@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import gpu
 import memory
 import plotting
 import published
@@ -116,3 +117,31 @@ def test_a_line_is_drawn_the_same_each_time(tmp_path, monkeypatch):
 
 def test_a_quantile_lies_between_values():
     assert published.quantile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.5
+
+
+def test_a_gpus_benchmark_scores_every_token_and_finds_the_same_bits(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu, "LENGTHS", (300,))
+    monkeypatch.setattr(gpu, "ROUNDS", 1)
+    file = tmp_path / "gpu.json"
+    words = ["gpu.py", "--device", "cpu", "--tokens", "300", "--shape-tokens", "256", "--json"]
+    monkeypatch.setattr(sys, "argv", [*words, str(file)])
+    assert gpu.main() == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [(row["model"], row["shape_tokens"], row["steady"]) for row in rows] == [
+        ("encoder", 256, True),
+        ("causal LM", 256, True),
+    ]
+    assert all(50 < row["tokens"] < 110 and row["per_s"] > 0 for row in rows)
+
+
+def test_without_a_gpu_its_benchmark_measures_nothing(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py"])
+    assert gpu.main() == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_sentences_cover_a_text():
+    text = "One. Two three. Four"
+    spans = list(gpu._sentences(text))
+    assert [text[span.start : span.end] for span in spans] == ["One. ", "Two three. ", "Four"]

@@ -130,7 +130,7 @@ def test_python_m_proxy_is_the_same_command():
         (["--policy", "ragg"], "did you mean rag?"),
         (["--policies", "nowhere"], "nowhere"),
         (["--log-level", "loud"], "--log-level: found 'loud'"),
-        (["--backend", "int4"], "--backend: found 'int4', wanted auto, fp32 or int8"),
+        (["--backend", "int4"], "--backend: found 'int4', wanted auto, fp32, int8 or cuda"),
     ],
 )
 def test_serve_says_what_is_wrong_and_exits_2(laconic, arguments, message):

@@ -200,10 +200,9 @@ def model(settings: Settings, measure_s: float) -> Iterator[Finding]:
 
 def _offered() -> list[Backend]:
     """Return what may be tried here: a GPU where torch finds one."""
-    import torch  # noqa: PLC0415 - loaded by now
+    from proxy.scorers.arithmetic import has_gpu  # noqa: PLC0415 - torch is loaded by now
 
-    on_gpu = [Backend.CUDA] if torch.cuda.is_available() else []
-    return [Backend.FP32, Backend.INT8, *on_gpu]
+    return [Backend.FP32, Backend.INT8, *([Backend.CUDA] if has_gpu() else [])]
 
 
 def _automatic() -> Backend:

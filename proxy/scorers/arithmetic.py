@@ -132,7 +132,12 @@ def best() -> Runtime:
 
 def automatic() -> Runtime:
     """Return what suits the machine: its GPU or, without one, its processor."""
-    return on_gpu() if torch.cuda.is_available() else best()
+    return on_gpu() if has_gpu() else best()
+
+
+def has_gpu() -> bool:
+    """Tell whether torch finds a GPU that it can use."""
+    return torch.cuda.is_available()
 
 
 def on_gpu() -> Runtime:
@@ -150,7 +155,7 @@ def chosen(backend: str) -> Runtime:
     if backend == AUTO:
         return automatic()
     if backend == CUDA:
-        if not torch.cuda.is_available():
+        if not has_gpu():
             raise PolicyError(
                 f"LACONIC_BACKEND: found cuda, and torch {torch.__version__} finds no such GPU,"
                 " wanted auto, int8 or fp32"
