@@ -18,7 +18,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import pairwise
 from typing import Final
 
@@ -27,11 +27,13 @@ import tiktoken
 from numpy.typing import NDArray
 
 from proxy.errors import CompressionError
+from proxy.tokens.remembered import Remembered, Sizes
 
 LONGEST_SPACE: Final = 20_000
 LONGEST_WORD: Final = 50_000
 
 _SHORT: Final = 256  # characters: what is remembered of such texts is at most a few MiB
+_REMEMBERED: Final = 1_000_000  # tokens of lines: with the lines, some ten MiB an encoding
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 # The lookbehinds let a run be tried from its first character only, so that search is linear.
@@ -45,6 +47,9 @@ class Encoding:
     name: str
     estimated: bool
     _core: tiktoken.Encoding = field(repr=False)
+    _lines: Remembered = field(
+        default_factory=partial(Remembered, _REMEMBERED), repr=False, compare=False
+    )
 
     def count(self, text: str) -> int:
         """Count the tokens of ``text``.
@@ -56,7 +61,7 @@ class Encoding:
         return self._count(text)
 
     def _count(self, text: str) -> int:
-        return sum([len(self._encode(piece)) for piece in pieces(_encodable(text))])
+        return len(self._sizes(_encodable(text)))
 
     def count_by(self, text: str, boundaries: Sequence[int]) -> list[int]:
         """Count the tokens whose first character lies in each stretch ``[b[i], b[i + 1])``.
@@ -70,11 +75,18 @@ class Encoding:
         [2, 1]
         """
         text = _encodable(text)
-        tokens = [token for piece in pieces(text) for token in self._encode(piece)]
-        sizes = _token_sizes(self._core)[np.array(tokens, dtype=np.int64)]
-        starts = np.cumsum(sizes) - sizes  # in bytes
+        sizes = self._sizes(text)
+        starts = np.cumsum(sizes, dtype=np.int64) - sizes  # in bytes
         found = np.searchsorted(starts, _byte_positions(text, boundaries))
         return [int(b - a) for a, b in pairwise(found)]
+
+    def _sizes(self, text: str) -> Sizes:
+        """Return the bytes of each token of a text without lone surrogates."""
+        return self._lines.sizes(text, self._encoded_sizes)
+
+    def _encoded_sizes(self, text: str) -> Sizes:
+        tokens = [token for piece in pieces(text) for token in self._encode(piece)]
+        return _token_sizes(self._core)[np.array(tokens, dtype=np.int64)]
 
     def _encode(self, text: str) -> list[int]:
         try:
@@ -132,9 +144,9 @@ def _byte_positions(text: str, boundaries: Sequence[int]) -> NDArray[np.int64]:
 
 
 @cache
-def _token_sizes(core: tiktoken.Encoding) -> NDArray[np.int64]:
+def _token_sizes(core: tiktoken.Encoding) -> Sizes:
     """Return the bytes of each token, by rank."""
-    sizes = np.zeros(core.n_vocab, dtype=np.int64)
+    sizes = np.zeros(core.n_vocab, dtype=np.uint16)
     for token, rank in core._mergeable_ranks.items():  # noqa: SLF001 - no public way is fast
         sizes[rank] = len(token)
     return sizes

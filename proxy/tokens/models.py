@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+from dataclasses import replace
 from functools import cache, lru_cache
 from importlib.metadata import distribution
 from pathlib import Path
@@ -42,7 +43,8 @@ def encoding_for(model: str | None) -> Encoding:
     (``davinci``, ``gpt2``) are estimates too.
     """
     name = _RANKS.get(_encoding_name(model or ""))
-    return Encoding(name or _FALLBACK, name is None, _loaded(name or _FALLBACK))
+    found = _loaded(name or _FALLBACK)
+    return found if name else replace(found, estimated=True)
 
 
 def preload() -> None:
@@ -63,12 +65,12 @@ def _encoding_name(model: str) -> str:
 
 
 @cache
-def _loaded(name: str) -> tiktoken.Encoding:
+def _loaded(name: str) -> Encoding:
     definition = getattr(openai_public, name)
     offline = FunctionType(
         definition.__code__, {**vars(openai_public), "load_tiktoken_bpe": _installed_ranks}
     )
-    return tiktoken.Encoding(**offline())
+    return Encoding(name, estimated=False, _core=tiktoken.Encoding(**offline()))
 
 
 def _installed_ranks(address: str, expected_hash: str) -> dict[bytes, int]:
