@@ -220,6 +220,11 @@ def stamp(models: Models) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def told(models: Models) -> dict[str, str | None]:
+    """Name models for the page: a folder by its last part; where it lies is nobody's affair."""
+    return {part: name and Path(name).name for part, name in asdict(models).items()}
+
+
 def parsed() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -248,7 +253,7 @@ def main() -> None:
         if options.fresh:
             path.unlink(missing_ok=True)
         run(options, models, path)
-        summary = summarised(rows_in(path), asdict(models))
+        summary = summarised(rows_in(path), told(models))
         if options.write:
             RESULTS.parent.mkdir(parents=True, exist_ok=True)
             RESULTS.write_text(summary.to_json(), encoding="utf-8")

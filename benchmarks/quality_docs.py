@@ -54,9 +54,10 @@ def page(summary: Summary) -> str:
 
 def _preamble(summary: Summary) -> Iterator[str]:
     models = summary.models
-    judge = "the same model" if models["judge"] == models["language_model"] else models["judge"]
+    same = models["judge"] == models["language_model"]
+    judge = "the same model" if same else _named(models["judge"])
     yield (
-        f"Causal LM: {_named(models['language_model'])}; judge of likelihoods: {_named(judge)}.\n"
+        f"Causal LM: {_named(models['language_model'])}; judge of likelihoods: {judge}.\n"
         "In brackets the 95 % bootstrap interval over cases.\n"
         f"† marks what is not at equal tokens: the achieved rate, which follows, was more than "
         f"{TOLERANCE:.2f} from the one asked for in some case.\n"
@@ -68,7 +69,7 @@ def _preamble(summary: Summary) -> Iterator[str]:
 
 
 def _named(model: str | None) -> str:
-    return "`laconic-tiny`" if model == "embedded" else f"{model}"
+    return "`laconic-tiny`" if model == "embedded" else f"`{model}`"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

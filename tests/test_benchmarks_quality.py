@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import metrics
+import quality
 import quality_docs
 import quality_plots
 import quality_summary
@@ -182,3 +183,8 @@ def test_the_paragraphs_of_many_scripts_hold_their_answers():
     assert len(found) == 21
     assert all(record["answer"] in record["text"] for record in found)
     assert quality_summary.SETS["scripts"].count == len(found)
+
+
+def test_models_are_told_without_where_they_lie():
+    told = quality.told(quality.Models("embedded", None, "/home/me/laconic-small"))
+    assert told == {"language_model": "embedded", "classifier": None, "judge": "laconic-small"}
