@@ -14,39 +14,27 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
-from torch import Tensor
 from transformers import AutoModelForTokenClassification
 
 from proxy.compress.ports import KeepProbabilities, Vector
 from proxy.errors import PolicyError
-from proxy.scorers.arithmetic import FP32, Runtime, placed
-from proxy.scorers.hub import digest, load_from_hub, special_ids, window, without_specials
+from proxy.scorers.arithmetic import FP32, Runtime
+from proxy.scorers.hub import HubModel
 from proxy.scorers.pooling import Ids, Steps, drain, encodable, grouped, stretches, windows
-from proxy.scorers.shapes import Padded, framed, read_all, together
 
 _SENTENCE_END: Final = re.compile(r"[.!?…][\"'”’»)\]]*(?=\s)|[。！？｡؟।॥۔\n]")
 _KEPT: Final = re.compile(r"keep|kept|preserve|retain|label_1$|^1$", re.IGNORECASE)
 
 
 class TokenClassifier:
-    """A token classifier from the hub or a folder.
-
-    No code of the model's own is run (``trust_remote_code`` is off), and only safetensors weights
-    are read.  Any number of threads may read at once: weights are never written after loading.
-    """
+    """A token classifier from the hub or a folder.  Any number of threads may read at once."""
 
     def __init__(self, name: str, runtime: Runtime = FP32) -> None:
         """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
-        config, self._tokenizer, model = load_from_hub(name, AutoModelForTokenClassification)
-        self._label = _kept_label(name, config.id2label)
-        self._head, self._tail = special_ids(self._tokenizer)
-        self._longest = window(self._tokenizer, config)
-        self.window = self._longest - len(self._head) - len(self._tail)
-        self.revision = f"{name}@{digest(model)}/{runtime.name}"
-        self._runtime = runtime
-        self._model = placed(model, runtime)
-        self.together = together(runtime, self._read, len(self._tokenizer), self.window)
+        self._hub = HubModel(name, AutoModelForTokenClassification, runtime)
+        self._label = _kept_label(name, self._hub.config.id2label)
+        self.window, self.revision = self._hub.window, self._hub.revision
+        self.together = self._hub.together(self._read)
 
     def classify(self, texts: Sequence[str]) -> list[KeepProbabilities]:
         """Rate the tokens of each text by itself."""
@@ -78,30 +66,16 @@ class TokenClassifier:
                 yield _Window(found, ids[start:end])
 
     def _tokenise(self, text: str) -> tuple[Ids, Ids]:
-        """Return ids (n,) and offsets (n, 2); blanks at a token's edges are not its own.
+        """Return ids (n,) and offsets (n, 2); blanks at a token's edges are not its own."""
+        ids, offsets = self._hub.tokenise(text)
+        trimmed = [_trimmed(text, start, end) for start, end in offsets.tolist()]
+        return ids, np.array(trimmed, dtype=np.int64).reshape(-1, 2)
 
-        XLM-R's vocabulary holds ``</s>`` as a piece like any other, so special tokens spelt out in
-        the text are made unknown.
-        """
-        found = self._tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        offsets = [_trimmed(text, start, end) for start, end in found["offset_mapping"]]
-        ids = without_specials(self._tokenizer, np.array(found["input_ids"], dtype=np.int64))
-        return ids, np.array(offsets, dtype=np.int64).reshape(-1, 2)
-
-    @torch.inference_mode()
     def _read(self, windows: Sequence[Ids]) -> list[Vector]:
         """Return the probability (n,) that each token of a window is kept."""
-        whole = [framed(self._head, ids, self._tail) for ids in windows]
-        kept = read_all(whole, self._runtime, self._longest, self._kept)
-        begin = len(self._head)
-        return [each[begin : begin + len(ids)] for each, ids in zip(kept, windows, strict=True)]
-
-    def _kept(self, given: Padded) -> Tensor:
-        logits = self._model(input_ids=given.ids, attention_mask=given.read.long()).logits
-        kept: Tensor = logits.float().softmax(dim=-1)[..., self._label]
-        return kept  # (b, n)
+        return self._hub.read(
+            windows, lambda output: output.logits.float().softmax(dim=-1)[..., self._label]
+        )
 
 
 @dataclass(frozen=True, slots=True)

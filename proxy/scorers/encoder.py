@@ -17,7 +17,7 @@ from proxy.errors import PolicyError
 from proxy.scorers.arithmetic import Arithmetic, Runtime, automatic, one_thread
 from proxy.scorers.bert import Bert, Shape
 from proxy.scorers.pooling import ALONE, Ids, LateEncoder, States, Together, Tokens
-from proxy.scorers.shapes import framed, read_all, reads_alike, together
+from proxy.scorers.shapes import Frame, read_all, reads_alike, together
 from proxy.scorers.weights import mapped
 
 MODELS: Final = Path(__file__).parent / "models"
@@ -46,12 +46,12 @@ class EmbeddedEncoder(LateEncoder):
         weights = mapped(folder, config["weights_sha256"])
         self._bert = Bert(Shape(**config["shape"]), weights, self._runtime)
         self._tokenizer = _plain_tokenizer(folder / "tokenizer.json")
-        self._head, self._tail = config["special"]["head"], config["special"]["tail"]
+        self._frame = Frame(config["special"]["head"], config["special"]["tail"])
         self.unknown = config["special"]["unknown"]
         self.width = self._bert.shape.width
         self.words = self._bert.shape.words
         self._longest = config["window"]
-        self.window = self._longest - len(self._head) - len(self._tail)
+        self.window = self._longest - len(self._frame)
         self.revision = f"{config['name']}@{config['revision']}/{self._runtime.name}"
         self.together = self._tried()
 
@@ -86,7 +86,7 @@ class EmbeddedEncoder(LateEncoder):
         self, windows: Sequence[Ids], wanted: Callable[[Tensor, Tensor], Tensor]
     ) -> list[Vector]:
         """Return what is wanted of each window's final and middle states, by token: (n, ...)."""
-        whole = [framed(self._head, ids, self._tail) for ids in windows]
+        whole = self._frame.around(windows)
         if self._runtime.shape_tokens:
             found = read_all(
                 whole, self._runtime, self._longest, lambda given: wanted(*self._bert.padded(given))
@@ -94,10 +94,7 @@ class EmbeddedEncoder(LateEncoder):
         else:
             states = wanted(*self._bert([torch.from_numpy(ids) for ids in whole])).numpy()
             found = np.split(states, np.cumsum([len(ids) for ids in whole])[:-1])
-        begin = len(self._head)
-        return [
-            states[begin : begin + len(ids)] for states, ids in zip(found, windows, strict=True)
-        ]
+        return self._frame.taken_off(found)
 
     def _tried(self) -> Together:
         """Return how much is well read in one call."""

@@ -6,7 +6,7 @@ On a processor each window is read alone, in float32; on a GPU in batches of fix
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,18 +17,69 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from proxy.compress.ports import Vector
 from proxy.errors import PolicyError
 from proxy.scorers.arithmetic import FP32, Runtime, one_thread, placed
-from proxy.scorers.pooling import Ids, LateEncoder, States, Tokens
-from proxy.scorers.shapes import Padded, framed, read_all, together
+from proxy.scorers.pooling import Ids, LateEncoder, States, Together, Tokens
+from proxy.scorers.shapes import Frame, Padded, Read, read_all, together
 
 _PROBE: Final = "a"
 _LONGEST: Final = 512  # where a model names no limit, or an absurd one
 
 
-def load_from_hub(name: str, kind: Any) -> tuple[Any, Any, Any]:
-    """Return config, fast tokenizer and float32 model of a transformers ``Auto`` class.
+class HubModel:
+    """A model of a transformers ``Auto`` class, with its tokenizer, that reads windows of texts.
 
-    Raises PolicyError where the model is missing, unreachable or unusable.
+    No code of the model's own is run (``trust_remote_code`` is off), and only safetensors weights
+    are read.  Any number of threads may read at once: weights are never written after loading.
     """
+
+    def __init__(self, name: str, kind: Any, runtime: Runtime) -> None:
+        """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
+        self.config, self.tokenizer, model = _loaded(name, kind)
+        self.frame = special_ids(self.tokenizer)
+        self.window = window(self.tokenizer, self.config) - len(self.frame)
+        self.revision = f"{name}@{digest(model)}/{runtime.name}"
+        self._runtime = runtime
+        self._model = placed(model, runtime)
+
+    def tokenise(self, text: str) -> tuple[Ids, Ids]:
+        """Return ids (n,) and the characters that each covers (n, 2).
+
+        Special tokens spelt out in the text are the letters they are made of, or unknown: some
+        SentencePiece vocabularies hold ``</s>`` as a piece like any other.
+        """
+        found = self.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        ids = np.array(found["input_ids"], dtype=np.int64)
+        unknown = self.tokenizer.unk_token_id
+        if unknown is not None:
+            ids[np.isin(ids, sorted({*self.tokenizer.all_special_ids} - {unknown}))] = unknown
+        return ids, np.array(found["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+
+    @torch.inference_mode()
+    def read(
+        self, windows: Sequence[Ids], wanted: Callable[[Any], Tensor], **options: Any
+    ) -> list[Vector]:
+        """Run windows, alone or in fixed shapes; return what is wanted of each: (n, ...).
+
+        ``wanted`` makes (b, n, ...) of the model's output, ``options`` are the model's.
+        """
+
+        def run(given: Padded) -> Tensor:
+            mask = given.read.long()
+            return wanted(self._model(input_ids=given.ids, attention_mask=mask, **options))
+
+        longest = self.window + len(self.frame)
+        return self.frame.taken_off(
+            read_all(self.frame.around(windows), self._runtime, longest, run)
+        )
+
+    def together(self, read: Read) -> Together:
+        """Return how much of what ``read`` reads goes well in one call."""
+        return together(self._runtime, read, len(self.tokenizer), self.window)
+
+
+def _loaded(name: str, kind: Any) -> tuple[Any, Any, Any]:
+    """Return config, fast tokenizer and float32 model."""
     one_thread()
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
@@ -45,81 +96,50 @@ def load_from_hub(name: str, kind: Any) -> tuple[Any, Any, Any]:
     return config, tokenizer, model
 
 
-def without_specials(tokenizer: Any, ids: Ids) -> Ids:
-    """Return ``ids`` (n,) of a text with special tokens made unknown.
-
-    Some SentencePiece vocabularies hold ``</s>`` as an ordinary piece as well.
-    """
-    unknown = tokenizer.unk_token_id
-    if unknown is not None:
-        ids[np.isin(ids, sorted({*tokenizer.all_special_ids} - {unknown}))] = unknown
-    return ids
-
-
 class HubEncoder(LateEncoder):
-    """A sentence encoder from the hub or a folder, read by late pooling.
-
-    No code of the model's own is run (``trust_remote_code`` is off), and only safetensors weights
-    are read.
-    """
+    """A sentence encoder from the hub or a folder, read by late pooling."""
 
     def __init__(self, name: str, runtime: Runtime = FP32) -> None:
         """Load the model; raises PolicyError where it is missing, unreachable or unusable."""
-        config, self._tokenizer, model = load_from_hub(name, AutoModel)
+        self._hub = HubModel(name, AutoModel, runtime)
+        config = self._hub.config
         if getattr(config, "is_encoder_decoder", False):
             raise PolicyError(f"scorer {name!r}: found an encoder-decoder, wanted an encoder")
-        self._head, self._tail = special_ids(self._tokenizer)
-        self.unknown = self._tokenizer.unk_token_id
+        self.unknown = self._hub.tokenizer.unk_token_id
         self.width = int(config.hidden_size)
         self._middle = -(-2 * int(config.num_hidden_layers) // 3)
-        self._longest = window(self._tokenizer, config)
-        self.window = self._longest - len(self._head) - len(self._tail)
-        self.revision = f"{name}@{digest(model)}/{runtime.name}"
-        self._runtime = runtime
-        self._model = placed(model, runtime)
-        self.together = together(runtime, self.read_together, len(self._tokenizer), self.window)
+        self.window, self.revision = self._hub.window, self._hub.revision
+        self.together = self._hub.together(self.read_together)
 
     def tokenise(self, text: str) -> Tokens:
         """Tokenise; special tokens spelt out in the text are the letters they are made of."""
-        found = self._tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        starts = np.array(found["offset_mapping"], dtype=np.int64).reshape(-1, 2)[:, 0]
-        ids = without_specials(self._tokenizer, np.array(found["input_ids"], dtype=np.int64))
-        return Tokens(ids, np.maximum.accumulate(starts))
+        ids, offsets = self._hub.tokenise(text)
+        return Tokens(ids, np.maximum.accumulate(offsets[:, 0]))
 
     def read(self, ids: Ids) -> States:
         """Run one window between its special tokens, and leave those out of what comes back."""
-        (states,) = self._run([ids], [-1, self._middle])
+        (states,) = self._layers([ids], -1, self._middle)
         return States(states[:, : self.width], states[:, self.width :])
 
     def read_together(self, windows: Sequence[Ids]) -> list[Vector]:
         """Run windows in batches of fixed shapes, or one by one; return their final states."""
-        return self._run(windows, [-1])
+        return self._layers(windows, -1)
 
-    @torch.inference_mode()
-    def _run(self, windows: Sequence[Ids], layers: Sequence[int]) -> list[Vector]:
+    def _layers(self, windows: Sequence[Ids], *layers: int) -> list[Vector]:
         """Return each window's states in some layers, side by side: (n, layers * d)."""
-        whole = [framed(self._head, ids, self._tail) for ids in windows]
 
-        def run(given: Padded) -> Tensor:
-            mask = given.read.long()
-            states = self._model(
-                input_ids=given.ids, attention_mask=mask, output_hidden_states=True
-            ).hidden_states
-            return torch.cat([states[layer] for layer in layers], dim=-1)
+        def wanted(output: Any) -> Tensor:
+            return torch.cat([output.hidden_states[layer] for layer in layers], dim=-1)
 
-        found = read_all(whole, self._runtime, self._longest, run)
-        begin = len(self._head)
-        return [each[begin : begin + len(ids)] for each, ids in zip(found, windows, strict=True)]
+        return self._hub.read(windows, wanted, output_hidden_states=True)
 
 
-def special_ids(tokenizer: Any) -> tuple[list[int], list[int]]:
+def special_ids(tokenizer: Any) -> Frame:
     """Return the special tokens that the model wants before and after a text."""
     bare = tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
     full = tokenizer(_PROBE)["input_ids"]
     start = next(i for i in range(len(full)) if full[i : i + len(bare)] == bare)
-    return full[:start], full[start + len(bare) :]
+    return Frame(full[:start], full[start + len(bare) :])
 
 
 def window(tokenizer: Any, config: Any) -> int:

@@ -10,6 +10,7 @@ so that the mask of padding is never all true: libraries drop such a mask and co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,6 +33,27 @@ class Batch(NamedTuple):
 
     numbers: Sequence[int]
     shape: tuple[int, int]  # rows, tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The special tokens that a model wants before and after a window."""
+
+    head: Sequence[int]
+    tail: Sequence[int]
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self.head) + len(self.tail)
+
+    def around(self, windows: Sequence[Ids]) -> list[Ids]:
+        """Put them around windows."""
+        head, tail = np.array(self.head, dtype=np.int64), np.array(self.tail, dtype=np.int64)
+        return [np.concatenate((head, ids, tail)) for ids in windows]
+
+    def taken_off(self, found: Sequence[Scored]) -> list[Scored]:
+        """Leave out what was found for them: (n + specials, ...) to (n, ...)."""
+        return [each[len(self.head) : len(each) - len(self.tail)] for each in found]
 
 
 class Padded(NamedTuple):
@@ -106,11 +128,6 @@ def _tried(runtime: Runtime, window: int) -> list[int]:
     while lengths[-1] < window:
         lengths.append(min(2 * lengths[-1], window))
     return lengths * (4 * runtime.shape_tokens // sum(lengths) + 1)
-
-
-def framed(head: Sequence[int], ids: Ids, tail: Sequence[int]) -> Ids:
-    """Put special tokens around a window."""
-    return np.concatenate((head, ids, tail), dtype=np.int64, casting="unsafe")
 
 
 def read_all(
