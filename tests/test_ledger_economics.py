@@ -134,6 +134,29 @@ def test_a_fresh_token_costs_a_write_where_writing_is_charged():
     ]
 
 
+AMOUNTS = st.builds(
+    Amounts,
+    paid=st.integers(0, 9),
+    by_estimate=st.integers(0, 9),
+    written=st.booleans(),
+    **{
+        name: st.integers(0, 10**12)
+        for name in (
+            *("prompt", "cached", "cache_written", "completion", "first", "repeat", "busted"),
+            *("audit_first", "audit_repeat"),
+        )
+    },
+)
+
+
+@given(AMOUNTS)
+def test_what_is_reckoned_is_what_its_lines_add_up_to(amounts):
+    by = dict.fromkeys(Account, Decimal(0))
+    for line in lines(amounts, TEN):
+        by[line.account] += line.dollars
+    assert reckoned(amounts, TEN) == Money(*by.values(), amounts.paid, amounts.by_estimate)
+
+
 @given(st.tuples(*[st.integers(0, 10**9)] * 3), st.booleans())
 def test_value_is_the_formula(tokens, written):
     first, repeat, busted = tokens

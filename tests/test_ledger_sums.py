@@ -181,8 +181,15 @@ def _prices(model):
 
 def test_what_is_erased_leaves_nothing_in_the_file(tmp_path):
     path = tmp_path / "ledger.sqlite3"
-    secret = replace(ENTRY, key_name="mallory", model="CANARY-MODEL")
+    secret = replace(
+        ENTRY,
+        key_name="mallory",
+        model="CANARY-MODEL",
+        conversation="CANARY-TALK",
+        arm=Arm.COMPRESSED,
+    )
     wrote(path, secret, *entries(2500))
+    assert b"CANARY-TALK" in path.read_bytes()
     assert erase(path, Filter(key="mallory")) == 1
     assert erase(path, Filter(conversation="c1")) > 500
     with closing(open_database(path)) as database:

@@ -16,7 +16,7 @@ No price is guessed: a model of the same name behind an unknown host has none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -82,9 +82,18 @@ class Prices:
             return self._listed(spec.provider, sold)
         return _own_price(spec)
 
+    @property
+    def hang_on_routes(self) -> bool:
+        """Whether a price may be another by route or by upstream, where all else is the same."""
+        return any(spec.route is not None or spec.upstream is not None for spec in self._own)
+
     def steady(self, sold: Sold, until: datetime) -> bool:
         """Tell whether the price is the same from that moment to another."""
-        if any(spec.since is not None for spec in self._own):
+        days = (
+            sold.at.astimezone(UTC).date().isoformat(),
+            until.astimezone(UTC).date().isoformat(),
+        )
+        if any(spec.since is not None and days[0] < spec.since <= days[1] for spec in self._own):
             return False
         spec = next((spec for spec in self._own if _fits(spec, sold)), None)
         if spec is not None and spec.provider is None:
@@ -296,7 +305,16 @@ class Money:
 
     def __add__(self, other: Money) -> Money:
         """Add figure by figure."""
-        return Money(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+        return Money(
+            self.spent + other.spent,
+            self.first + other.first,
+            self.repeat + other.repeat,
+            self.busted + other.busted,
+            self.audit + other.audit,
+            self.priced + other.priced,
+            self.by_estimate + other.by_estimate,
+            self.unpriced + other.unpriced,
+        )
 
     def record(self) -> dict[str, Any]:
         """Return JSON values; dollars are null where no exchange has a price."""
@@ -319,18 +337,26 @@ class Money:
 
 
 def reckoned(amounts: Amounts, price: Price | None) -> Money:
-    """Return what amounts come to; without a price only how many exchanges have none."""
+    """Return what amounts come to; without a price only how many exchanges have none.
+
+    The same as what :func:`lines` add up to, sooner: reports do this for every hour.
+    """
     if price is None:
         return Money(unpriced=amounts.paid)
-    by = dict.fromkeys(Account, Decimal(0))
-    for line in lines(amounts, price):
-        by[line.account] += line.dollars
+    fresh, read = price.fresh(written=amounts.written), price.cache_read
+    uncached = amounts.prompt - amounts.cached - amounts.cache_written
+    spent = (
+        uncached * price.input
+        + amounts.cached * read
+        + amounts.cache_written * price.cache_write
+        + amounts.completion * price.output
+    )
     return Money(
-        by[Account.SPENT],
-        by[Account.FIRST],
-        by[Account.REPEAT],
-        by[Account.BUSTED],
-        by[Account.AUDIT],
+        spent / MILLION,
+        amounts.first * fresh / MILLION,
+        amounts.repeat * read / MILLION,
+        amounts.busted * (read - fresh) / MILLION,
+        (amounts.audit_first * fresh + amounts.audit_repeat * read) / MILLION,
         amounts.paid,
         amounts.by_estimate,
     )

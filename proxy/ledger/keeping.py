@@ -11,9 +11,11 @@ from typing import Final
 
 from proxy.errors import PolicyError
 from proxy.ledger.capture import captures_of, erase_captures, open_captures
+from proxy.ledger.kept import Closing
 from proxy.ledger.query import Filter
 from proxy.ledger.sqlite import open_database
 
+_LAST: Final = "~"  # after all times
 _AT_ONCE: Final = 1_000  # rows: the proxy's own writes wait some tens of ms at most
 
 
@@ -35,6 +37,7 @@ def erase(path: Path, chosen: Filter) -> int:
                 break
             erased += done.rowcount
         database.execute("DELETE FROM sums WHERE exchanges = 0")
+        Closing(database).after_rows(_LAST)  # what was dropped of days and hours with the rows
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return erased
 

@@ -5,8 +5,8 @@ at all, ``repeat_saved`` is the same text left out again on a later turn (worth 
 ``audit_saved`` was only measured.  An exchange that was sent again verbatim, or that the upstream
 answered with an error, saved nothing.
 
-Sums come from the parts of days of :mod:`proxy.ledger.sums`, and from the rows themselves where a
-moment lies within one, or hours are asked for.
+Sums come from the days and the parts of days of :mod:`proxy.ledger.sums`, and from the rows
+themselves where a moment lies within a part.
 """
 # ruff: noqa: S608 - the texts of these statements are ours: values are bound, names are enums
 
@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from proxy.errors import PolicyError
 from proxy.ledger import arms, drift
@@ -27,9 +28,10 @@ from proxy.ledger.arms import Comparison
 from proxy.ledger.drift import Drift
 from proxy.ledger.economics import Amounts, Line, Money, Price, Prices, Sold, lines, reckoned
 from proxy.ledger.files import reading
+from proxy.ledger.kept import is_kept
 from proxy.ledger.segments import opened
 from proxy.ledger.sqlite import MIGRATIONS, open_database
-from proxy.ledger.sums import FIGURES, HOURLY, PARTS, THRESHOLDS, rows_of
+from proxy.ledger.sums import FIGURES, PARTS, THRESHOLDS, closed_days, next_day, rows_of
 
 
 class Group(StrEnum):
@@ -170,20 +172,25 @@ _KEYS: Final = {
     Group.POLICY: "policy",
     Group.MODEL: "model",
     Group.DAY: "substr(part, 1, 10)",
-    Group.HOUR: "part",
+    Group.HOUR: "substr(part, 1, 13) || ':00'",
     Group.REASON: "reason",
     Group.KEY: "key_name",
     Group.UPSTREAM: "upstream",
     Group.ARM: "arm",
 }
-_SOLD: Final = ("route", "upstream", "upstream_host", "model", "size", "written")
+_SOLD: Final = ("upstream_host", "model", "size", "written")
+_ROUTED: Final = ("route", "upstream")
 _PAID: Final = (
     "paid", "paid_by_estimate", "paid_prompt", "paid_cached", "paid_written", "paid_completion",
     "first_saved", "repeat_saved", "paid_busted", "audit_first", "audit_repeat",
 )  # fmt: skip
+_TOLD: Final = tuple(name for name in FIGURES if not name.startswith("paid"))
+"""Figures of a row that are no dollars."""
 _MEANS: Final = frozenset({"compress_ms", "duration_ms"})
 _MOMENT: Final = 16  # characters of "2026-03-01T10:00"
+_OF_DAY: Final = 10  # of these, the day's
 _DAY: Final = timedelta(days=1)
+_ONE_MS: Final = timedelta(milliseconds=1)
 
 
 class Ledger:
@@ -196,7 +203,8 @@ class Ledger:
         self.path = path
         with reading(self.path) as database:
             (version,) = database.execute("SELECT max(version) FROM schema_version").fetchone()
-        if version is None or version < len(MIGRATIONS):
+            known = version is not None and version >= len(MIGRATIONS) and is_kept(database)
+        if not known:
             open_database(path).close()
 
     def rows(self, by: Group, between: Between = ALWAYS, prices: Prices | None = None) -> list[Row]:
@@ -224,15 +232,16 @@ class Ledger:
         self, by: Group, step: Group, between: Between = ALWAYS
     ) -> dict[str | None, dict[str, int]]:
         """Return each group's saved tokens by day or hour: ``{"rag": {"2026-03-01": 120}}``."""
-        part, bound = parts_between(between, hourly=Group.HOUR in (by, step))
-        asked = (
-            f"SELECT nullif({_KEYS[by]}, ''), {_KEYS[step]}, total(tokens_before - tokens_after) "
-            f"FROM ({part}) GROUP BY 1, 2"
-        )
-        found: dict[str | None, dict[str, int]] = defaultdict(dict)
+        found: dict[str | None, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         with reading(self.path) as database:
-            for key, when, saved in database.execute(asked, bound):
-                found[key][when] = int(saved)
+            database.execute("BEGIN")
+            for source in sources_between(database, between, hourly=Group.HOUR in (by, step)):
+                asked = (
+                    f"SELECT nullif({_KEYS[by]}, ''), {_KEYS[step]}, "
+                    f"total(tokens_before - tokens_after) FROM ({source.query}) GROUP BY 1, 2"
+                )
+                for key, when, saved in database.execute(asked, source.bound):
+                    found[key][when] += int(saved)
         return found
 
     def drift(self, between: Between = ALWAYS) -> list[Drift]:
@@ -243,6 +252,7 @@ class Ledger:
     def comparison(self, between: Between = ALWAYS) -> Comparison | None:
         """Compare what was compressed with what was held out; None where one of them is empty."""
         with reading(self.path) as database:
+            database.execute("BEGIN")
             return arms.measured(database, between.since, between.until)
 
     def exchanges(
@@ -293,69 +303,87 @@ class Ledger:
     ) -> tuple[list[Row], Row]:
         """Sum up by group; what is bought at different prices is priced before it is added up."""
         key = "NULL" if by is None else f"nullif({_KEYS[by]}, '')"
-        totals = ", ".join(f"total({name}) AS {name}" for name in FIGURES)
+        group = "part" if by is Group.HOUR else "key"  # parts are in order: nothing to sort
+        found = _Found()
         with reading(self.path) as database:
             database.execute("BEGIN")  # one transaction: all questions see the same moment
-            if by is Group.HOUR:
-                part, bound = _gather_hours(database, between)
-            else:
-                part, bound = parts_between(between, hourly=False)
-            keyed = f"(SELECT {key} AS key, * FROM ({part}) WHERE exchanges > 0)"
-            reasons = database.execute(
-                f"SELECT key, reason, total(exchanges) FROM {keyed} WHERE reason <> '' "
-                "GROUP BY key, reason",
-                bound,
-            ).fetchall()
-            figures = database.execute(
-                f"SELECT key, {totals} FROM {keyed} GROUP BY key", bound
-            ).fetchall()
-            paid = () if prices is None else _priced(database, keyed, bound, prices)
-            return _rows(figures, reasons, paid)
+            for source in sources_between(database, between, hourly=by is Group.HOUR):
+                found.add(database, source, key, group, prices)
+        return _rows(found)
 
 
-def parts_between(between: Between, *, hourly: bool) -> tuple[str, tuple[str, ...]]:
-    """Return the query for groups and figures between two moments, and what is bound to it.
+class Source(NamedTuple):
+    """A query for groups and figures, and what is bound to it.
 
-    Whole parts of days are in ``sums``; the rows of those that a moment divides are summed up
-    anew, and so are all where hours are asked for.
+    ``by_part`` asks for the same by parts of days, where the query does not.
+    """
+
+    query: str
+    bound: tuple[str, ...]
+    by_part: str | None = None
+
+
+def sources_between(
+    database: sqlite3.Connection, between: Between, *, hourly: bool
+) -> list[Source]:
+    """Return where the groups and figures between two moments are, each of them in one place.
+
+    Days that are over are in ``days``, unless hours are asked for, other parts of days in
+    ``sums``; the rows of those that a moment divides are summed up anew.  In a transaction.
     """
     since, until = between.since, between.until or "~"
-    timed = "started_at >= ? AND started_at < ?"
-    if hourly:
-        return rows_of("exchanges", timed, part=HOURLY), (since, until)
     first, last = _next_part(since), _part_of(between.until)
     if first > last:
-        return rows_of("exchanges", timed), (since, until)
-    queries, bound = ["SELECT * FROM sums WHERE part >= ? AND part < ?"], [first, last]
-    for start, end in ((since, first), (last, until)):
-        if start and start < end:
-            queries.append(rows_of("exchanges", timed))
-            bound += [start, end]
-    return " UNION ALL ".join(f"SELECT * FROM ({query})" for query in queries), tuple(bound)
+        return [_rows_between(since, until)]
+    edges = [
+        (start, end) for start, end in ((since, first), (last, until)) if start and start < end
+    ]
+    if hourly:
+        whole = [_parts(first, last)]
+    else:
+        from_day = first.removesuffix(f"T{PARTS[0]}")
+        days = closed_days(database, from_day, last[:_OF_DAY])
+        whole = [*_days(days), *(_parts(*stretch) for stretch in _beside(days, first, last))]
+    return [*whole, *(_rows_between(*edge) for edge in edges)]
 
 
-def _gather_hours(database: sqlite3.Connection, between: Between) -> tuple[str, tuple[str, ...]]:
-    """Sum up rows by the hour, once for all that is asked; return the query for the sums.
+def united(sources: Sequence[Source]) -> tuple[str, tuple[str, ...]]:
+    """Return one query for all sources, and what is bound to it."""
+    query = " UNION ALL ".join(f"SELECT * FROM ({source.query})" for source in sources)
+    return query, tuple(value for source in sources for value in source.bound)
 
-    Day by day, so that what is grouped fits in memory.
-    """
-    since, until = between.since, between.until or "~"
-    group = ", ".join(("part", "reason", *_SOLD))
-    totals = ", ".join(f"total({name}) AS {name}" for name in FIGURES)
-    day = rows_of("exchanges", "started_at >= ? AND started_at < ?", part=HOURLY)
-    hours = f"SELECT {group}, {totals} FROM ({day}) GROUP BY {group}"
-    database.execute("PRAGMA temp_store=MEMORY")
-    database.execute(f"CREATE TEMP TABLE hours AS {hours}", ("", ""))
-    first, last = database.execute(
-        "SELECT min(started_at), max(started_at) FROM exchanges WHERE started_at >= ? "
-        "AND started_at < ?",
-        (since, until),
-    ).fetchone()
-    while first is not None and first <= last:
-        next_day = f"{datetime.fromisoformat(first).date() + _DAY}"
-        database.execute(f"INSERT INTO hours {hours}", (first, min(next_day, until)))
-        first = next_day
-    return "SELECT * FROM hours", ()
+
+def _rows_between(since: str, until: str) -> Source:
+    return Source(rows_of("exchanges", "started_at >= ? AND started_at < ?"), (since, until))
+
+
+def _parts(first: str, last: str) -> Source:
+    return Source("SELECT * FROM sums WHERE part >= ? AND part < ?", (first, last))
+
+
+def _days(days: Sequence[str]) -> list[Source]:
+    """Return the source of all days that are summed up, given which these are."""
+    if not days:
+        return []
+    parts = "part >= ? AND part < ? AND substr(part, 1, 10) IN (SELECT part FROM days)"
+    return [
+        Source(
+            "SELECT * FROM days WHERE part >= ? AND part < ?",
+            (days[0], next_day(days[-1])),
+            f"SELECT * FROM sums WHERE {parts}",
+        )
+    ]
+
+
+def _beside(days: Sequence[str], first: str, last: str) -> Iterator[tuple[str, str]]:
+    """Yield the stretches of time from one part to another that days leave between them."""
+    start = first
+    for day in days:
+        if start < day:
+            yield start, day
+        start = next_day(day)
+    if start < last:
+        yield start, last
 
 
 def _part_of(moment: str) -> str:
@@ -380,55 +408,105 @@ def _next_part(moment: str) -> str:
 
 
 def _priced(
-    database: sqlite3.Connection, keyed: str, bound: tuple[str, ...], prices: Prices
+    database: sqlite3.Connection, source: Source, key: str, group: str, prices: Prices
 ) -> Iterator[tuple[str | None, Money]]:
-    """Yield what each key's groups come to; part by part only where their price changes."""
+    """Yield what each key's groups come to, taken together as far as their price is the same.
+
+    A model whose price changes within the source's time is priced day by day, or part by part
+    where it changes within a day.
+    """
     totals = ", ".join(f"total({name}) AS {name}" for name in _PAID)
-    group = ", ".join(("key", *_SOLD))
-    whole = f"SELECT {group}, min(part) AS part, max(part) AS last, {totals} FROM {keyed}"
-    parts = f"SELECT {group}, part, {totals} FROM {keyed} WHERE model = ?"
-    found = database.execute(f"{whole} GROUP BY {group}", bound).fetchall()
-    changing = {row["model"] for row in found if not _is_steady(row, prices)}
-    for row in found:
-        if row["model"] not in changing:
-            yield row["key"], reckoned(_amounts(row), prices.of(_sold(row)))
-    for model in changing:
-        for row in database.execute(f"{parts} GROUP BY {group}, part", (*bound, model)):
-            yield row["key"], reckoned(_amounts(row), prices.of(_sold(row)))
+    routed = prices.hang_on_routes
+    sold = ", ".join((*_SOLD, *_ROUTED) if routed else _SOLD)
+    columns = sold if routed else f"{sold}, '' AS route, '' AS upstream"
+    steps = [(source.query, group), (source.query, "part, key"), (source.by_part, "part, key")]
+    changing: set[str] | None = None
+    for query, grouped in steps:
+        if query is None or changing == set():
+            return
+        asked = (
+            f"SELECT {key} AS key, {columns}, min(part) AS part, max(part) AS last, {totals} "
+            f"FROM ({query}) WHERE exchanges > 0{_of_models(changing)} GROUP BY {grouped}, {sold}"
+        )
+        found = [
+            (row, _sold(row))
+            for row in database.execute(asked, (*source.bound, *sorted(changing or ())))
+        ]
+        changing = {row["model"] for row, one in found if not _is_steady(row, one, prices)}
+        for row, one in found:
+            if row["model"] not in changing:
+                yield row["key"], reckoned(_amounts(row), prices.of(one))
 
 
-def _is_steady(group: Mapping[str, Any], prices: Prices) -> bool:
-    return prices.steady(_sold(group), _moment(group["last"]))
+def _of_models(models: set[str] | None) -> str:
+    """Return the condition that a group is of some models; of any for None."""
+    return "" if models is None else f" AND model IN ({', '.join('?' * len(models))})"
+
+
+def _is_steady(group: Mapping[str, Any], sold: Sold, prices: Prices) -> bool:
+    """Tell whether all of a group has one price: a part of a day has, as prices change."""
+    first, last = group["part"], group["last"]
+    is_part = first == last and len(first) == _MOMENT
+    return is_part or prices.steady(sold, _moment(last) + (_DAY - _ONE_MS) * (len(last) == _OF_DAY))
 
 
 @dataclass(slots=True)
 class _Sum:
     """What is being added up; SQLite's total() yields floats: sums cannot overflow."""
 
-    figures: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FIGURES, 0.0))
+    figures: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_TOLD, 0.0))
     passes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     money: Money = field(default_factory=Money)
 
+    def add(self, other: _Sum) -> None:
+        """Add figure by figure."""
+        for name, value in other.figures.items():
+            self.figures[name] += value
+        for reason, exchanges in other.passes.items():
+            self.passes[reason] += exchanges
+        self.money += other.money
 
-def _rows(
-    figures: Iterable[Mapping[str, Any]],
-    reasons: Iterable[tuple[str | None, str, float]],
-    paid: Iterable[tuple[str | None, Money]],
-) -> tuple[list[Row], Row]:
-    """Add up what was found, per key and in all."""
+
+class _Found:
+    """What the sources of a report come to, by key."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str | None, _Sum] = defaultdict(_Sum)
+
+    def add(
+        self,
+        database: sqlite3.Connection,
+        source: Source,
+        key: str,
+        group: str,
+        prices: Prices | None,
+    ) -> None:
+        """Add what a source has; what is bought at different prices is priced before it is."""
+        some = f"FROM ({source.query}) WHERE exchanges > 0"
+        totals = ", ".join(f"total({name})" for name in _TOLD)
+        for one, *figures in database.execute(
+            f"SELECT {key} AS key, {totals} {some} GROUP BY {group}", source.bound
+        ):
+            known = self.sums[one].figures
+            for name, value in zip(_TOLD, figures, strict=True):
+                known[name] += value
+        for one, reason, exchanges in database.execute(
+            f"SELECT {key} AS key, reason, total(exchanges) {some} AND reason <> '' "
+            "GROUP BY key, reason",
+            source.bound,
+        ):
+            self.sums[one].passes[reason] += int(exchanges)
+        if prices is not None:
+            for one, money in _priced(database, source, key, group, prices):
+                self.sums[one].money += money
+
+
+def _rows(found: _Found) -> tuple[list[Row], Row]:
+    """Return a row for each key, and one for all."""
     total = _Sum()
-    sums: dict[str | None, _Sum] = defaultdict(_Sum)
-    for found in figures:
-        for one in (sums[found["key"]], total):
-            for name in FIGURES:
-                one.figures[name] += found[name]
-    for key, reason, exchanges in reasons:
-        for one in (sums[key], total):
-            one.passes[reason] += int(exchanges)
-    for key, money in paid:
-        for one in (sums[key], total):
-            one.money += money
-    return [_row(key, one) for key, one in sums.items()], _row("total", total)
+    for one in found.sums.values():
+        total.add(one)
+    return [_row(key, one) for key, one in found.sums.items()], _row("total", total)
 
 
 def _sold(group: Mapping[str, Any]) -> Sold:
@@ -443,7 +521,9 @@ def _sold(group: Mapping[str, Any]) -> Sold:
     )
 
 
+@lru_cache(maxsize=10_000)
 def _moment(part: str) -> datetime:
+    """Return when a part begins, or a day."""
     return datetime.fromisoformat(part).replace(tzinfo=UTC)
 
 

@@ -28,7 +28,8 @@ from proxy.errors import PolicyError
 from proxy.ledger.capture import Captures, captures_of
 from proxy.ledger.entry import LedgerEntry
 from proxy.ledger.files import Bounds, open_file, used_bytes
-from proxy.ledger.sums import drop_empty, keep_sums
+from proxy.ledger.kept import Closing, keep
+from proxy.ledger.sums import drop_empty
 from proxy.types import Component
 from proxy.writing import Batches
 
@@ -104,6 +105,9 @@ MIGRATIONS: Final = (
     CREATE INDEX exchanges_by_arm ON exchanges (started_at) WHERE arm IS NOT NULL
     """,
     "ALTER TABLE exchanges ADD COLUMN segments BLOB",
+    # What is kept beside the rows is made anew (proxy.ledger.kept): who keeps sums otherwise, and
+    # knows nothing of the rest, shall refuse the file.
+    "DROP TABLE IF EXISTS sums",
 )
 """Each brings the database from one version to the next; written once, never edited."""
 
@@ -126,11 +130,11 @@ _PARTS: Final = tuple(
 
 
 def open_database(path: Path) -> sqlite3.Connection:
-    """Open, create or bring up to date the ledger at ``path``, with its sums.
+    """Open, create or bring up to date the ledger at ``path``, with what is kept beside its rows.
 
     Raises PolicyError where the path cannot be written, or holds something else.
     """
-    return open_file(path, "ledger", MIGRATIONS, keep_sums)
+    return open_file(path, "ledger", MIGRATIONS, keep)
 
 
 class SqliteSink:
@@ -157,6 +161,7 @@ class SqliteSink:
         self._told = False
         self._log = structlog.get_logger("laconic")
         self._database = open_database(path)
+        self._closing = Closing(self._database)
         self._captures = Captures(captures_of(path), captures or Bounds())
         self._batches: Batches[LedgerEntry] = Batches(
             self._commit, name="laconic-ledger", capacity=capacity, linger_s=linger_s
@@ -188,6 +193,7 @@ class SqliteSink:
             self._lose(len(entries), type(error).__name__, str(error))
         with suppress(sqlite3.Error):  # whatever it is, the next batch tries again, and says so
             self._forget(_AT_LEAST + 2 * len(entries))
+            self._closing.after_rows(max(entry.started_at for entry in entries))
 
     def _forget(self, rows: int) -> None:
         """Let go of up to so many rows that are past the bounds, the oldest first."""

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from proxy.ledger.entry import component_fields, spelt
 from proxy.ledger.files import reading
-from proxy.ledger.query import Between, Filter, parts_between
+from proxy.ledger.query import Between, Filter, sources_between, united
 from proxy.ledger.sums import rows_of
 from proxy.types import Component, Count
 
@@ -108,16 +108,18 @@ class Views:
         """
         step, chosen = step_for(since, until), chosen or Filter()
         between = Between(spelt(since), spelt(until))
-        if step is Step.DAY and chosen.is_of_groups:
-            parts, bound = parts_between(between, hourly=False)
-            where, values = chosen.condition()
-            slowest = "NULL"
-        else:
-            within, bound = replace(chosen, between=between).condition()
-            parts = rows_of("exchanges", within, part=f"substr(started_at, 1, {step.value})")
-            where, values, slowest = "true", (), "max(compress_ms)"
-        query = _SERIES.format(length=step.value, parts=parts, where=where, slowest=slowest)
+        kept = step is Step.DAY and chosen.is_of_groups
         with reading(self._path) as db:
+            db.execute("BEGIN")  # one transaction: all that is asked is of the same moment
+            if kept:
+                parts, bound = united(sources_between(db, between, hourly=False))
+                where, values = chosen.condition()
+            else:
+                within, bound = replace(chosen, between=between).condition()
+                parts = rows_of("exchanges", within, part=f"substr(started_at, 1, {step.value})")
+                where, values = "true", ()
+            slowest = "NULL" if kept else "max(compress_ms)"
+            query = _SERIES.format(length=step.value, parts=parts, where=where, slowest=slowest)
             rows = db.execute(query, (*bound, *values)).fetchall()
         return step, [_point(row) for row in rows]
 
