@@ -88,3 +88,11 @@ def test_an_encoding_remembers_the_lines_of_long_texts_and_counts_them_alike():
     for text in ("\n".join(passages), "\n".join([*passages[20:], "Why?", *passages[:20]])):
         assert encoding.count(text) == len(encoding._core.encode_ordinary(text))
     assert all(f"{passage}\n" in encoding._lines._young for passage in passages[:30])
+
+
+def test_what_is_encoded_sooner_than_looked_up_is_not_remembered():
+    encoding, text = encoding_for("gpt-4o"), "Never\nsaid\nbefore. " * 40
+    for part in (text[:200], text[:900]):
+        assert encoding.count_by(part, [0, 5, len(part)])[0] == 1
+        assert encoding.count(part) == len(encoding._core.encode_ordinary(part))
+    assert "Never\n" not in encoding._lines._young

@@ -33,6 +33,7 @@ LONGEST_SPACE: Final = 20_000
 LONGEST_WORD: Final = 50_000
 
 _SHORT: Final = 256  # characters: what is remembered of such texts is at most a few MiB
+_SOON: Final = 1_000  # characters that are encoded sooner than their lines are looked up
 _REMEMBERED: Final = 1_000_000  # tokens of lines: with the lines, some ten MiB an encoding
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
@@ -58,9 +59,6 @@ class Encoding:
         """
         if len(text) <= _SHORT:
             return _count_of_short(self, text)
-        return self._count(text)
-
-    def _count(self, text: str) -> int:
         return len(self._sizes(_encodable(text)))
 
     def count_by(self, text: str, boundaries: Sequence[int]) -> list[int]:
@@ -82,6 +80,8 @@ class Encoding:
 
     def _sizes(self, text: str) -> Sizes:
         """Return the bytes of each token of a text without lone surrogates."""
+        if len(text) <= _SOON:
+            return self._encoded_sizes(text)
         return self._lines.sizes(text, self._encoded_sizes)
 
     def _encoded_sizes(self, text: str) -> Sizes:
@@ -100,7 +100,7 @@ class Encoding:
 @lru_cache(maxsize=4096)
 def _count_of_short(encoding: Encoding, text: str) -> int:
     """Count a short text's tokens, once: instructions come with every request."""
-    return encoding._count(text)  # noqa: SLF001 - our own
+    return sum([len(encoding._encode(piece)) for piece in pieces(_encodable(text))])  # noqa: SLF001
 
 
 def pieces(text: str) -> Iterator[str]:
