@@ -42,7 +42,7 @@ def chat(number: int) -> bytes:
 
 HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {processes.KEY}"}
 DIRECT, BARE, OFF, DEFAULT = "direct", "bare aiohttp relay", "Laconic, `off`", "Laconic, `default`"
-ROUNDS, ALONE = 5, 200
+ROUNDS, ALONE = 15, 100
 NUMBERS = itertools.count()
 SLOW_SHARE = 10  # the peers are asked so much less often
 
