@@ -26,6 +26,7 @@ Read: TypeAlias = Callable[[Sequence[Ids]], Sequence[Scored]]
 
 _SHORTEST: Final = 64  # tokens of a row where shapes are fixed
 _ALONE: Final = 14  # windows, at most, that are tried alone
+_FILLING: Final = 16  # batches of tokens, about, that it takes to fill one of every shape
 
 
 class Batch(NamedTuple):
@@ -127,7 +128,7 @@ def _tried(runtime: Runtime, window: int) -> list[int]:
     lengths = [1, min(_SHORTEST - 2, window)]
     while lengths[-1] < window:
         lengths.append(min(2 * lengths[-1], window))
-    return lengths * (4 * runtime.shape_tokens // sum(lengths) + 1)
+    return lengths * (_FILLING * runtime.shape_tokens // sum(lengths) + 1)
 
 
 def read_all(
