@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-NOT_BY_ITSELF = frozenset({"keep_head.py", "learnt_relevance.py", "processes.py"})
-"""What measures a model that you trained, and what others run."""
+NOT_BY_ITSELF = frozenset(
+    {"keep_head.py", "larger_lm.py", "learnt_relevance.py", "ledger_rows.py", "processes.py"}
+)
+"""What measures a model that you trained or another checkout, and what others run."""
 
 
 def scripts() -> list[Path]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
+import larger_lm
 import metrics
 import quality
 import quality_docs
@@ -188,3 +189,19 @@ def test_the_paragraphs_of_many_scripts_hold_their_answers():
 def test_models_are_told_without_where_they_lie():
     told = quality.told(quality.Models("embedded", None, "/home/me/laconic-small"))
     assert told == {"language_model": "embedded", "classifier": None, "judge": "laconic-small"}
+
+
+def test_a_larger_model_is_compared_case_by_case(monkeypatch):
+    monkeypatch.setattr(larger_lm, "SETS", ("xquad_en",))
+    monkeypatch.setattr(larger_lm, "METHODS", ("llmlingua",))
+    monkeypatch.setattr(larger_lm, "RATES", (0.5,))
+
+    def rows(*kept):
+        return [
+            Row("xquad_en", case, "llmlingua", 0.5, 10, 5, None, {"answer": answer}, 1.0)
+            for case, answer in enumerate(kept)
+        ]
+
+    (line,) = larger_lm.compared(rows(1, 0, 0, 0), rows(1, 1, 0, 0)[::-1])
+    assert line == ("xquad_en, llmlingua, 0.5", ["4", "25", "50", line[1][-1]])
+    assert line[1][-1].startswith("+25 (+0 to ")
