@@ -34,7 +34,7 @@ LONGEST_WORD: Final = 50_000
 
 _SHORT: Final = 256  # characters: what is remembered of such texts is at most a few MiB
 _SOON: Final = 1_000  # characters that are encoded sooner than their lines are looked up
-_REMEMBERED: Final = 1_000_000  # tokens of lines: with the lines, some ten MiB an encoding
+_REMEMBERED: Final = 1_000_000  # tokens of lines: with the lines, some five MiB an encoding
 
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 # The lookbehinds let a run be tried from its first character only, so that search is linear.
