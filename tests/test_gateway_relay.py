@@ -318,22 +318,30 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
-async def test_header_bytes_of_an_answer_pass_whatever_they_are(end):
-    method, raw = ENDS[end]
+async def relayed_twice(method, raw):
+    """Ask twice over one connection: the second answer shows that it is still in step."""
 
     async def script(seen, wire):
         await wire.send(raw)
 
     async with upstream(script) as far, house(far) as home, connected(home.port) as wire:
-        for _ in range(2):  # the second one shows that the connection is still in step
+        got = []
+        for _ in range(2):
             await wire.send(request_bytes(method, "/v1/x"))
-            got = await read_message(wire, answers=method)
-            head, _, body = raw.partition(b"\r\n\r\n")
-            start, *lines = head.decode("utf-8", "surrogateescape").split("\r\n")
-            assert got.start == start
-            assert not_ours(got) == [tuple(line.split(": ", 1)) for line in lines]
-            assert got.body == (b"{}" if body else b"")
+            got.append(await read_message(wire, answers=method))
+    assert len(far.seen) == 2
+    return got
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_header_bytes_of_an_answer_pass_whatever_they_are(end):
+    method, raw = ENDS[end]
+    head, _, body = raw.partition(b"\r\n\r\n")
+    start, *lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+    for got in await relayed_twice(method, raw):
+        assert got.start == start
+        assert not_ours(got) == [tuple(line.split(": ", 1)) for line in lines]
+        assert got.body == (b"{}" if body else b"")
 
 
 async def test_header_bytes_of_a_request_pass_whatever_they_are():
@@ -384,15 +392,8 @@ async def test_headers_of_the_connection_stay_with_the_connection():
     ],
 )
 async def test_answers_without_a_body_have_none(method, raw, expected):
-    async def script(seen, wire):
-        await wire.send(raw)
-
-    async with upstream(script) as far, house(far) as home, connected(home.port) as wire:
-        for _ in range(2):  # the second one shows that the connection is still in step
-            await wire.send(request_bytes(method, "/v1/x"))
-            got = await read_message(wire, answers=method)
-            assert (got.get("content-length"), got.body) == expected
-    assert len(far.seen) == 2
+    for got in await relayed_twice(method, raw):
+        assert (got.get("content-length"), got.body) == expected
 
 
 async def test_an_answer_that_ends_with_its_connection_is_relayed_whole():

@@ -27,7 +27,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.ledger.sums import FLAGS, grained
+from proxy.ledger.sums import FLAGS, grained, stretches_beside
 from proxy.types import Arm
 
 _AGAIN: Final = timedelta(seconds=60)
@@ -251,7 +251,7 @@ def conversations(database: sqlite3.Connection, since: str, until: str) -> list[
     told = [hour for (hour,) in database.execute(asked, (first, until[:_HOUR]))]
     database.execute("PRAGMA temp_store=MEMORY")
     database.execute("CREATE TEMP TABLE rest AS SELECT * FROM talks WHERE false")
-    for start, end in _untold(told, since, until):
+    for start, end in stretches_beside(told, _next_hour, since, until):
         _tell(database, "temp.rest", start, end, since)
     cursor = database.cursor()
     cursor.row_factory = None  # plain tuples are soonest: a hundred thousand may come
@@ -268,17 +268,6 @@ def _tell(database: sqlite3.Connection, table: str, since: str, until: str, leas
     again = f"UPDATE {table} SET again = ? WHERE arm = ? AND conversation = ? AND hour = ?"
     tries = _second_tries(database, since, until, least).items()
     database.executemany(again, [(times, *key, since) for key, times in tries])
-
-
-def _untold(told: Iterable[str], since: str, until: str) -> Iterator[tuple[str, str]]:
-    """Yield the stretches of time between hours."""
-    start = since
-    for hour in told:
-        if start < hour:
-            yield start, hour
-        start = _next_hour(hour)
-    if start < until:
-        yield start, until
 
 
 def compared(rows: Iterable[Sequence[Any]]) -> Comparison | None:

@@ -31,7 +31,15 @@ from proxy.ledger.files import reading
 from proxy.ledger.kept import is_kept
 from proxy.ledger.segments import opened
 from proxy.ledger.sqlite import MIGRATIONS, open_database
-from proxy.ledger.sums import FIGURES, PARTS, THRESHOLDS, closed_days, next_day, rows_of
+from proxy.ledger.sums import (
+    FIGURES,
+    PARTS,
+    THRESHOLDS,
+    closed_days,
+    next_day,
+    rows_of,
+    stretches_beside,
+)
 
 
 class Group(StrEnum):
@@ -343,7 +351,8 @@ def sources_between(
     else:
         from_day = first.removesuffix(f"T{PARTS[0]}")
         days = closed_days(database, from_day, last[:_OF_DAY])
-        whole = [*_days(days), *(_parts(*stretch) for stretch in _beside(days, first, last))]
+        beside = stretches_beside(days, next_day, first, last)
+        whole = [*_days(days), *(_parts(*stretch) for stretch in beside)]
     return [*whole, *(_rows_between(*edge) for edge in edges)]
 
 
@@ -373,17 +382,6 @@ def _days(days: Sequence[str]) -> list[Source]:
             f"SELECT * FROM sums WHERE {parts}",
         )
     ]
-
-
-def _beside(days: Sequence[str], first: str, last: str) -> Iterator[tuple[str, str]]:
-    """Yield the stretches of time from one part to another that days leave between them."""
-    start = first
-    for day in days:
-        if start < day:
-            yield start, day
-        start = next_day(day)
-    if start < last:
-        yield start, last
 
 
 def _part_of(moment: str) -> str:

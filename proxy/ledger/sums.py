@@ -23,7 +23,7 @@ any order, and come to nothing again when all is taken off.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Final
 
@@ -178,6 +178,23 @@ def closed_days(database: sqlite3.Connection, first: str, last: str) -> list[str
 def next_day(day: str) -> str:
     """Return the day after one, both as ``2026-03-01``."""
     return f"{date.fromisoformat(day) + timedelta(days=1)}"
+
+
+def stretches_beside(
+    told: Iterable[str], following: Callable[[str], str], first: str, last: str
+) -> Iterator[tuple[str, str]]:
+    """Yield the stretches of time that days or hours, in their order, leave between two moments.
+
+    >>> [*stretches_beside(["2026-03-02"], next_day, "2026-03-01", "2026-03-04")]
+    [('2026-03-01', '2026-03-02'), ('2026-03-03', '2026-03-04')]
+    """
+    start = first
+    for each in told:
+        if start < each:
+            yield start, each
+        start = following(each)
+    if start < last:
+        yield start, last
 
 
 def _is_day(text: str) -> bool:

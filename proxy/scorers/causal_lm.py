@@ -60,7 +60,7 @@ from proxy.scorers.arithmetic import (
 )
 from proxy.scorers.llama import LeanLlama, Rows
 from proxy.scorers.pooling import Ids, Steps, drain, grouped
-from proxy.scorers.shapes import Batch, batches, shaped_batches, together
+from proxy.scorers.shapes import batches, batches_on, together
 from proxy.scorers.weights import mapped
 from proxy.types import Kind
 
@@ -336,9 +336,10 @@ class CausalLM:
 
         Nothing waits for the GPU before every batch is on it.
         """
+        lengths = [len(ids) + 1 for ids in windows]
         calls = [
             (batch.numbers, self._read([windows[number] for number in batch.numbers], batch.shape))
-            for batch in self._batches([len(ids) + 1 for ids in windows])
+            for batch in batches_on(self._runtime, lengths, self.window + 1)
         ]
         rows = {
             number: row
@@ -346,11 +347,6 @@ class CausalLM:
             for number, row in zip(numbers, self._checked(read), strict=False)
         }
         return [rows[number][: len(ids)] for number, ids in enumerate(windows)]
-
-    def _batches(self, lengths: Sequence[int]) -> Iterator[Batch]:
-        if self._runtime.shape_tokens:
-            return shaped_batches(lengths, self._runtime.shape_tokens, self.window + 1)
-        return (Batch([number], (1, length)) for number, length in enumerate(lengths))
 
     @torch.inference_mode()
     def _read(self, windows: Sequence[Ids], shape: tuple[int, int]) -> Tensor:

@@ -68,9 +68,6 @@ class Scorer(Protocol):
     def documents_steps(self, documents: Sequence[Document]) -> Steps[list[DocumentVectors]]:
         """Embed documents, windows of several read in one call, a call per step."""
 
-    def document_steps(self, document: Document) -> Steps[DocumentVectors]:
-        """Embed a document, one window per step."""
-
     def question_steps(self, question: str) -> Steps[QuestionVectors]:
         """Embed a question, one window per step."""
 

@@ -101,6 +101,13 @@ def shaped_batches(lengths: Sequence[int], limit: int, longest: int) -> Iterator
             yield Batch(numbers[start : start + rows - 1], (rows, length))
 
 
+def batches_on(runtime: Runtime, lengths: Sequence[int], longest: int) -> Iterator[Batch]:
+    """Group rows as a runtime reads them: into fixed shapes, or each by itself and unpadded."""
+    if runtime.shape_tokens:
+        return shaped_batches(lengths, runtime.shape_tokens, longest)
+    return (Batch([number], (1, length)) for number, length in enumerate(lengths))
+
+
 def together(runtime: Runtime, read: Read, words: int, window: int) -> Together:
     """Return what is well taken at once: whole batches, where windows score alike in any company.
 
@@ -139,10 +146,8 @@ def read_all(
     ``run`` makes (b, n, ...) of a batch.  Nothing waits for the GPU before every batch is on it.
     """
     lengths = [len(sequence) for sequence in sequences]
-    shaped = shaped_batches(lengths, runtime.shape_tokens, longest)
-    single = (Batch([number], (1, length)) for number, length in enumerate(lengths))
     calls = []
-    for batch in shaped if runtime.shape_tokens else single:
+    for batch in batches_on(runtime, lengths, longest):
         chosen = [sequences[number] for number in batch.numbers]
         given, rows = _padded(chosen, batch.shape, runtime.device)
         calls.append((batch.numbers, run(given).flatten(0, 1).index_select(0, rows).float()))
