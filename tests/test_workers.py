@@ -15,10 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 import structlog
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from servers import PATIENCE_S, answer, call, chunk, completion, free_port, upstream
 
 from proxy.cli.demonstration import load_passages, prompt_of
 from proxy.errors import PolicyError
+from proxy.gateway.metrics import _Together
 from proxy.policy import key_hash
 from proxy.settings import Settings
 from proxy.workers import Supervisor, reserved, run, threads_each
@@ -413,3 +415,16 @@ async def test_what_is_left_out_first_counts_once_whichever_worker_is_asked(tmp_
         total = database.execute("SELECT sum(first_saved) FROM exchanges").fetchone()
     assert total == (sum(line["first_saved"] for tries in turns for line in tries),)
     assert total[0] == turns[2][0]["tokens_saved"]  # each token of the last form's, once
+
+
+def test_a_scrape_passes_over_files_that_are_empty_yet_or_gone_already(tmp_path):
+    written = MmapedDict(str(tmp_path / "counter_0.db"))
+    key = mmap_key("laconic_answers", "laconic_answers_total", ["status"], ["200"], "Answers.")
+    written.write_value(key, 3.0, 0.0)
+    written.close()
+    (tmp_path / "gauge_livesum_1.db").touch()
+    (tmp_path / "counter_2.db").symlink_to(tmp_path / "removed")
+    (metric,) = _Together(dict, tmp_path).collect()
+    assert [(one.name, one.labels, one.value) for one in metric.samples] == [
+        ("laconic_answers_total", {"status": "200"}, 3.0)
+    ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, TypeAlias, TypeVar
@@ -220,16 +220,31 @@ class _Together(Collector):
 
     def __init__(self, usage: MemoUsage, directory: Path) -> None:
         self._usage = usage
-        self._files = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
+        self._directory = directory
 
     def collect(self) -> Iterator[Metric]:
         """Yield the sums; the size of the memo's file as this process sees it."""
         file = self._usage().get(_ONE_FILE)
         sizes = {} if file is None else _sizes(file)
-        for metric in self._files.collect():  # type: ignore[no-untyped-call]
+        files = _begun(self._directory)
+        for metric in MultiProcessCollector.merge(files):  # type: ignore[no-untyped-call]
             if metric.name in sizes:
                 metric.add_sample(metric.name, {"where": _ONE_FILE}, sizes[metric.name])
             yield metric
+
+
+def _begun(directory: Path) -> list[str]:
+    """Return the files with figures in them.
+
+    One that a process has only just made is empty, which the library cannot read; one of a process
+    that died may be gone by now.
+    """
+    begun: list[str] = []
+    for path in directory.glob("*.db"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_size:
+                begun.append(f"{path}")
+    return begun
 
 
 def _sizes(used: Usage) -> dict[str, int]:
