@@ -1,22 +1,28 @@
 """How many tokens a second a GPU scores, and whether what is beside a text matters.
 
-    python benchmarks/gpu.py [--language-model embedded] [--shape-tokens 16384 65536]
+    python benchmarks/gpu.py [--language-model embedded] [--shape-tokens 4096 8192]
 
 Texts made of the demonstration's sentences, of a few lengths, go through the engine, as a request's
-do: embedded as documents by the encoder, and rated as passages by the causal LM.  Once on the GPU,
-and a few of them on one thread of the processor, as the proxy reads without one; tokenising and
-pooling are in both.  Then some texts are scored alone and among all others: the same bits must come
-of it (law 9).  Exits 1 where they do not.  Without a GPU it says so, and measures nothing;
-``--device cpu`` tries the script itself, with small numbers.
+do: embedded as documents by the encoder, and rated as passages by the causal LM.  All in one
+request, in requests of 20 texts that wait together, and one alone; by several processes side by
+side, as ``serve --workers`` has them; and a few of them on one thread of the processor, as the
+proxy reads without a GPU.  Tokenising and pooling are in all of it.  Then some texts are scored
+alone and among all others: the same bits must come of it (law 9).  Exits 1 where they do not.
+Without a GPU it says so, and measures nothing; ``--device cpu`` tries the script itself, with small
+numbers.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -40,7 +46,9 @@ LENGTHS = (250, 1_000, 4_000)
 TOKENS, FEW_TOKENS = 4_000_000, 20_000
 ROUNDS = 5
 ALONE = 20
-THREADS = 4  # of the engine: while one waits for the GPU, others tokenise and pool
+REQUEST = 20  # texts of a request, where many requests wait
+THREADS = 4  # of an engine: while one waits for the GPU, others tokenise and pool
+WORKERS = 4  # processes
 
 Ask = Callable[[Sequence[str]], ScoreRequest]
 
@@ -82,7 +90,7 @@ def engine_on(runtime: Runtime, language_model: str, threads: int) -> Iterator[E
         reader=lambda: PassageReader(load_causal_lm(language_model, runtime)),
         classifier=_never,
     )
-    engine = Engine(lambda: models, VectorMemo(0), threads=threads)
+    engine = Engine(lambda: models, VectorMemo(0), threads=threads, queue_entries=1_000_000)
     engine.start()
     engine.wait_ready_blocking()
     try:
@@ -108,11 +116,12 @@ class Speed:
         return self.tokens / self.seconds
 
 
-def scored(engine: Engine, request: ScoreRequest) -> Speed:
-    """Score texts, and say what it took."""
+def scored(engine: Engine, *requests: ScoreRequest) -> Speed:
+    """Score what requests ask for, all of them at once, and say what it took."""
     began_s = time.perf_counter()
-    found = engine.score_blocking(request)
-    return Speed(found.timings.scored_tokens, time.perf_counter() - began_s)
+    waiting = [engine.submit(request) for request in requests]
+    tokens = sum(each.result().timings.scored_tokens for each in waiting)
+    return Speed(tokens, time.perf_counter() - began_s)
 
 
 def _bits(scores: Scores) -> list[bytes]:
@@ -137,38 +146,98 @@ class Row:
     shape_tokens: int
     tokens: float  # of a text
     per_s: float
+    in_requests_per_s: float
+    in_workers_per_s: float
     alone_ms: float
     processor_per_s: float
     steady: bool
 
 
-def measured(
-    engines: tuple[Engine, Engine], model: str, length: int, tokens: int, shape_tokens: int
-) -> Row:
-    """Measure texts of one length: on the GPU, alone and all of them, and on the processor."""
-    (engine, processor), ask = engines, ASKS[model]
-    texts = made_up(length, tokens * 4 // length)
+def on_processor(language_model: str, tokens: int) -> dict[tuple[str, int], float]:
+    """Measure one thread of the processor: tokens/s by model and length of the texts."""
+    found: dict[tuple[str, int], float] = {}
+    with engine_on(best(), language_model, 1) as engine:
+        for model, ask in ASKS.items():
+            scored(engine, ask(["The first is slow everywhere."]))
+            for length in LENGTHS:
+                progress(f"{model}, the processor: texts of {length} characters")
+                found[model, length] = scored(
+                    engine, ask(made_up(length, tokens * 4 // length))
+                ).per_s
+    return found
+
+
+def measured(engine: Engine, model: str, length: int, tokens: int, shape_tokens: int) -> Row:
+    """Measure texts of one length: all at once, in many requests, and alone."""
+    ask, texts = ASKS[model], made_up(length, tokens * 4 // length)
     progress(f"{model}, {shape_tokens} tokens a batch: {len(texts)} texts of {length} characters")
-    scored(engine, ask(texts[: len(texts) // 10 + 1]))  # the first is slow everywhere
+    parts = [ask(texts[i : i + REQUEST]) for i in range(0, len(texts), REQUEST)]
+    scored(engine, *parts[: len(parts) // 10 + 1])  # the first is slow everywhere
     speeds = [scored(engine, ask(texts)) for _ in range(ROUNDS)]
+    apart = [scored(engine, *parts) for _ in range(ROUNDS)]
     alone = [scored(engine, ask([text])) for text in texts[:ALONE]]
-    plain = scored(processor, ask(texts[: min(tokens, FEW_TOKENS) * 4 // length]))
     return Row(
         model=model,
         shape_tokens=shape_tokens,
         tokens=speeds[0].tokens / len(texts),
         per_s=median([speed.per_s for speed in speeds]),
+        in_requests_per_s=median([speed.per_s for speed in apart]),
+        in_workers_per_s=0.0,
         alone_ms=median([speed.seconds * 1000 for speed in alone]),
-        processor_per_s=plain.per_s,
+        processor_per_s=0.0,
         steady=same_bits(engine, ask, texts[:2_000]),
     )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every worker does."""
+
+    runtime: Runtime
+    language_model: str
+    tokens: int
+    lengths: Sequence[int]
+    rounds: int
+
+
+def in_workers(work: Work) -> dict[tuple[str, int], float]:
+    """Measure processes side by side, each in requests: tokens/s of all, by model and length."""
+    progress(f"{WORKERS} workers, {work.runtime.shape_tokens} tokens a batch")
+    processes = get_context("spawn")
+    with processes.Manager() as manager, ProcessPoolExecutor(WORKERS, processes) as pool:
+        barrier = manager.Barrier(WORKERS)
+        all_of_them = list(pool.map(_worker, [work] * WORKERS, [barrier] * WORKERS))
+    found = {}
+    for key in all_of_them[0]:
+        tokens, began_s, ended_s = zip(*(one[key] for one in all_of_them), strict=True)
+        found[key] = sum(tokens) / (max(ended_s) - min(began_s))
+    return found
+
+
+def _worker(work: Work, barrier: Barrier) -> dict[tuple[str, int], tuple[int, float, float]]:
+    """Score in step with the others; return tokens, begin and end on the machine's clock."""
+    found = {}
+    with engine_on(work.runtime, work.language_model, THREADS) as engine:
+        for model, ask in ASKS.items():
+            for length in work.lengths:
+                texts = made_up(length, work.tokens * 4 // length)
+                parts = [ask(texts[i : i + REQUEST]) for i in range(0, len(texts), REQUEST)]
+                scored(engine, *parts[: len(parts) // 10 + 1])
+                barrier.wait()
+                began_s = time.monotonic()
+                tokens = sum(scored(engine, *parts).tokens for _ in range(work.rounds))
+                found[model, length] = tokens, began_s, time.monotonic()
+                barrier.wait()
+    return found
 
 
 def report(rows: Sequence[Row], gpu: str) -> str:
     """Return the table."""
     columns = [
         "tokens a batch",
-        "tokens/s",
+        "tokens/s, one request",
+        f"requests of {REQUEST} texts",
+        f"in {WORKERS} workers",
         "one text alone",
         "one thread of the processor",
         "ratio",
@@ -180,6 +249,8 @@ def report(rows: Sequence[Row], gpu: str) -> str:
             [
                 f"{row.shape_tokens:,}",
                 f"{row.per_s:,.0f}",
+                f"{row.in_requests_per_s:,.0f}",
+                f"{row.in_workers_per_s:,.0f}",
                 f"{row.alone_ms:.1f} ms",
                 f"{row.processor_per_s:,.0f}",
                 f"{row.per_s / row.processor_per_s:.0f} x",
@@ -188,7 +259,8 @@ def report(rows: Sequence[Row], gpu: str) -> str:
         )
         for row in rows
     ]
-    return f"{table(columns, cells)}\n\n{gpu}, through the engine with {THREADS} threads."
+    beside = f"{gpu}, {os.cpu_count()} cores, through the engine with {THREADS} threads a process."
+    return f"{table(columns, cells)}\n\n{beside}"
 
 
 def main() -> int:
@@ -203,15 +275,19 @@ def main() -> int:
         progress("skipped: no CUDA device")
         return 0
     gpu = on_gpu() if given.device == "cuda" else Runtime(Arithmetic.BF16)
+    processor = on_processor(given.language_model, min(given.tokens, FEW_TOKENS))
     rows = []
     for shape_tokens in given.shape_tokens:
         runtime = replace(gpu, shape_tokens=shape_tokens)
-        with (
-            engine_on(runtime, given.language_model, THREADS) as engine,
-            engine_on(best(), given.language_model, 1) as processor,
-        ):
+        work = Work(runtime, given.language_model, given.tokens, LENGTHS, ROUNDS)
+        workers = in_workers(work)
+        with engine_on(runtime, given.language_model, THREADS) as engine:
             rows += [
-                measured((engine, processor), model, length, given.tokens, shape_tokens)
+                replace(
+                    measured(engine, model, length, given.tokens, shape_tokens),
+                    in_workers_per_s=workers[model, length],
+                    processor_per_s=processor[model, length],
+                )
                 for model in ASKS
                 for length in LENGTHS
             ]

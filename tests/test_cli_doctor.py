@@ -180,7 +180,8 @@ def test_the_backend_of_a_machine_without_int8_is_fp32():
 
 
 @pytest.mark.skipif(not int8_is_exact(), reason="this processor saturates int8 sums")
-def test_auto_is_what_the_processor_does_best():
+def test_auto_is_what_the_processor_does_best(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert doctor._automatic() == best().arithmetic
 
 

@@ -80,7 +80,7 @@ def test_in_fixed_shapes_company_changes_nothing_either(folder):
     shaped = TokenClassifier(str(folder), Runtime(Arithmetic.FP32, shape_tokens=200))
     texts = ["a dog", TEXT, "", " ".join([TEXT] * 30), "the mat"]
     found = drain(shaped.steps(texts))
-    assert shaped.together == (200, 400)
+    assert shaped.together == (200, 800)
     for text, among in zip(texts, found, strict=True):
         assert np.array_equal(among.keep, shaped.classify([text])[0].keep)
         expected = TokenClassifier(str(folder)).classify([text])[0]

@@ -21,6 +21,7 @@ from proxy.scorers.arithmetic import (
     FloatLinear,
     Int8Linear,
     Runtime,
+    automatic,
     best,
     chosen,
     int8_is_exact,
@@ -198,7 +199,7 @@ def test_in_fixed_shapes_states_are_those_of_a_window_alone_within_the_rounding(
         assert np.abs(found - expected.final).max() < apart * np.abs(expected.final).max()
         middle = shaped.read(window).middle
         assert np.abs(middle - expected.middle).max() < apart * np.abs(expected.middle).max()
-    assert shaped.together == (640, 1280)
+    assert shaped.together == (640, 2560)
     assert "-640" in shaped.revision
 
 
@@ -260,7 +261,7 @@ def test_the_revision_names_weights_and_arithmetic():
 
 def test_the_backend_of_the_settings_is_the_one_that_computes():
     assert "-fp32-" in load_scorer(backend="fp32").revision
-    assert load_scorer(backend="auto").revision == EmbeddedEncoder(runtime=best()).revision
+    assert load_scorer(backend="auto").revision == EmbeddedEncoder(runtime=automatic()).revision
 
 
 @needs_int8
@@ -283,7 +284,7 @@ def test_a_gpu_that_is_not_there_is_an_error_in_one_line(monkeypatch):
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, bf16, arithmetic):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: bf16)
-    expected = Runtime(Arithmetic(arithmetic), torch.device("cuda"), 16_384)
+    expected = Runtime(Arithmetic(arithmetic), torch.device("cuda"), 8_192)
     assert chosen("auto") == chosen("cuda") == through_transformers("auto") == expected
     assert chosen("fp32") == FP32
 

@@ -82,9 +82,14 @@ class Job:
         items = [self.waiting.popleft()]
         least, most = together(items[0].asked)
         room = min(most, max(least, -(-self.remaining // threads))) - items[0].estimate
-        while self.waiting and _join(items, self.waiting[0]) and self.waiting[0].estimate <= room:
+        keys = {items[0].key}
+        while self.waiting and self.waiting[0].estimate <= room:
+            other = self.waiting[0]
+            if other.key in keys or not _join(items[0], other):
+                break
             items.append(self.waiting.popleft())
-            room -= items[-1].estimate
+            keys.add(other.key)
+            room -= other.estimate
         self.in_work += len(items)
         return items
 
@@ -147,12 +152,13 @@ class Ring:
         job.waiting.extendleft(reversed(items))
 
 
-def _join(items: Sequence[Item], other: Item) -> bool:
-    """Tell whether ``other`` may be read with these: of their kind, and equal to none of them."""
-    alike = items[0].asked is other.asked and items[0].joins and other.joins
-    return alike and all(item.key != other.key for item in items)
+def _join(item: Item, other: Item) -> bool:
+    """Tell whether two may be read in one call: they are of one kind."""
+    return item.asked is other.asked and item.joins and other.joins
 
 
 def is_finite(vectors: Vectors) -> bool:
     """Tell whether a model's answer is made of numbers."""
-    return all(bool(np.isfinite(array).all()) for array in arrays_of(vectors))
+    return all(
+        array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in arrays_of(vectors)
+    )

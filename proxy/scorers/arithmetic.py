@@ -62,7 +62,7 @@ class Runtime:
         return torch.bfloat16 if self.arithmetic is Arithmetic.BF16 else torch.float32
 
 
-SHAPE_TOKENS: Final = 16_384
+SHAPE_TOKENS: Final = 8_192
 """Tokens of a batch on a GPU: few enough that a short text hardly waits for the empty rows beside
 it, enough that a GPU is worth its while."""
 
@@ -71,7 +71,7 @@ INT8: Final = Runtime(Arithmetic.INT8)
 
 
 class Linear(Protocol):
-    """A matrix and a bias."""
+    """A matrix, and a bias if there is one."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x (n, in) times the matrix, plus the bias: (n, out)."""
@@ -79,14 +79,14 @@ class Linear(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FloatLinear:
-    """Float32 throughout or, where the weights are bfloat16, with inputs rounded to that."""
+    """Float32 throughout or, with weights in bfloat16, inputs and products rounded to that."""
 
     weight: Tensor  # (out, in)
-    bias: Tensor  # (out,)
+    bias: Tensor | None = None  # (out,)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Multiply; what comes back is float32."""
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias).float()
+        """Multiply; sums are float32 wherever the chip can, what comes back is as the weights."""
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)

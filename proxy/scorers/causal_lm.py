@@ -27,6 +27,7 @@ import inspect
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -58,8 +59,9 @@ from proxy.scorers.arithmetic import (
     one_thread,
     placed,
 )
-from proxy.scorers.llama import LeanLlama, Rows
+from proxy.scorers.llama import LeanLlama, Rows, joined_rows, joined_weights
 from proxy.scorers.pooling import Ids, Steps, drain, grouped
+from proxy.scorers.recorded import Recorded, Run
 from proxy.scorers.shapes import batches, batches_on, together
 from proxy.scorers.weights import mapped
 from proxy.types import Kind
@@ -206,6 +208,10 @@ class CausalLM:
         room = _LOGITS_AT_ONCE if self._device.type == "cpu" else _LOGITS_ON_A_GPU
         self._rows_at_once = max(_FEWEST_ROWS, room // vocabulary)
         self._head = _plain_head(model)
+        # What transformers runs may look at values: only the body that is our own is recorded.
+        own = isinstance(model.base_model, LeanLlama)
+        read: Run = self._read_padded
+        self._read = Recorded(read, self._device) if own else read
         self.bands = bands  # empty where a model was not calibrated
         self.window = window  # tokens read at once, BOS not counted
         self.revision = revision
@@ -244,9 +250,10 @@ class CausalLM:
         if not batch_tokens:
             return drain(self.steps(passages))
         tokens, nats, rows = self._laid_out(passages)
-        for batch in batches([len(row.ids) + 1 for row in rows], batch_tokens):
+        for batch in batches([len(row.ids) for row in rows], batch_tokens):
             chosen = [rows[number] for number in batch.numbers]
-            read = self._read([row.ids for row in chosen], batch.shape)
+            padded = self._padded([row.ids for row in chosen], batch.shape)
+            (read,) = self._read_padded(padded)
             _enter(nats, chosen, self._checked(read))
         return _answers(tokens, nats)
 
@@ -275,7 +282,8 @@ class CausalLM:
         if not len(ids):
             return np.zeros(0, dtype=np.float32), prefix
         longer, read = self._longer(prefix, ids), len(prefix) - 1  # from the token that waits
-        nats = self._surprise(longer.ids[None, read:], longer.positions[read:-1], longer.cache)
+        given, places = longer.ids[None, read:], longer.positions[read:-1]
+        nats = self._surprise(self._moved(given), self._moved(places), longer.cache)
         return _frozen(self._checked(nats)[0]), longer
 
     @torch.inference_mode()
@@ -285,8 +293,8 @@ class CausalLM:
             return prefix
         longer, read = self._longer(prefix, ids), slice(len(prefix) - 1, -1)
         self._model.base_model(
-            input_ids=torch.from_numpy(longer.ids[None, read]).to(self._device),
-            position_ids=torch.from_numpy(longer.positions[None, read]).to(self._device),
+            input_ids=self._moved(longer.ids[None, read]),
+            position_ids=self._moved(longer.positions[None, read]),
             past_key_values=longer.cache,
             use_cache=True,
         )
@@ -310,10 +318,10 @@ class CausalLM:
 
         Each tensor is (chunk, vocabulary), float32, in nats; joined they are (n, vocabulary).
         """
-        given = torch.from_numpy(np.concatenate([prefix.ids[-1:], ids[:-1]])).to(self._device)
+        given = self._moved(np.concatenate([prefix.ids[-1:], ids[:-1]]))
         places = prefix.following - 1 + np.arange(len(ids))
         places[0] = prefix.positions[-1]
-        positions = torch.from_numpy(places).to(self._device)
+        positions = self._moved(places)
         cache = DynamicCache([(keys, values) for keys, values, *_ in prefix.cache])
         for start in range(0, len(ids), self._rows_at_once):
             chunk = slice(start, start + self._rows_at_once)
@@ -336,11 +344,15 @@ class CausalLM:
 
         Nothing waits for the GPU before every batch is on it.
         """
-        lengths = [len(ids) + 1 for ids in windows]
-        calls = [
-            (batch.numbers, self._read([windows[number] for number in batch.numbers], batch.shape))
-            for batch in batches_on(self._runtime, lengths, self.window + 1)
+        lengths = [len(ids) for ids in windows]
+        given = [
+            (
+                batch.numbers,
+                self._padded([windows[number] for number in batch.numbers], batch.shape),
+            )
+            for batch in batches_on(self._runtime, lengths, self.window, empty=0)
         ]
+        calls = [(numbers, self._read(padded)[0]) for numbers, padded in given]
         rows = {
             number: row
             for numbers, read in calls
@@ -348,24 +360,33 @@ class CausalLM:
         }
         return [rows[number][: len(ids)] for number, ids in enumerate(windows)]
 
-    @torch.inference_mode()
-    def _read(self, windows: Sequence[Ids], shape: tuple[int, int]) -> Tensor:
-        """Read windows behind BOS, padded to a shape (b, n); return surprises (b, n - 1)."""
-        ids = np.full(shape, self._bos)
+    def _padded(self, windows: Sequence[Ids], shape: tuple[int, int]) -> Tensor:
+        """Lay windows behind BOS into a shape (b, n): (b, 1 + n)."""
+        rows, length = shape
+        ids = np.full((rows, 1 + length), self._bos)
         for number, window in enumerate(windows):
             ids[number, 1 : len(window) + 1] = window
-        return self._surprise(ids, np.arange(shape[1] - 1), DynamicCache())
+        return self._moved(ids)
 
-    def _surprise(self, ids: Ids, positions: Ids, cache: DynamicCache) -> Tensor:
-        """Return the surprise of every token but the first: ids (b, n), positions (n - 1,).
+    def _moved(self, array: Ids) -> Tensor:
+        """Bring numbers to where the model is."""
+        return torch.from_numpy(array).to(self._device)
 
-        ``cache`` holds what precedes and grows.  Nothing is masked: padding is on the right, where
-        a causal model does not look.
+    @torch.inference_mode()
+    def _read_padded(self, padded: Tensor) -> tuple[Tensor]:
+        """Return surprises (b, n) of what was laid out (b, 1 + n)."""
+        places = torch.arange(padded.shape[1] - 1, device=self._device)
+        return (self._surprise(padded, places, None),)
+
+    def _surprise(self, given: Tensor, places: Tensor, cache: DynamicCache | None) -> Tensor:
+        """Return the surprise of every token but the first: given (b, 1 + n), places (n,).
+
+        ``cache`` holds what precedes and grows; None where nothing does.  Nothing is masked:
+        padding is on the right, where a causal model does not look.
         """
-        given = torch.from_numpy(ids).to(self._device)
-        places = torch.from_numpy(positions).to(self._device).expand(len(given), -1)
         read = self._by_model if self._head is None else self._by_head
-        return read(given, places, cache).mul(GRID).round_().div_(GRID)
+        found = read(given, places.expand(len(given), -1), cache)
+        return found.mul(GRID).round_().div_(GRID)
 
     def _checked(self, found: Tensor) -> Nats:
         """Fetch scores from where they were computed; raises ScorerFailed if one is no number."""
@@ -374,10 +395,13 @@ class CausalLM:
             raise ScorerFailed(f"{self.revision}: found a score that is no number")
         return nats
 
-    def _by_head(self, given: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
+    def _by_head(self, given: Tensor, places: Tensor, cache: DynamicCache | None) -> Tensor:
         """Read all positions, then make logits for a few rows at a time."""
         states = self._model.base_model(
-            input_ids=given[:, :-1], position_ids=places, past_key_values=cache, use_cache=True
+            input_ids=given[:, :-1],
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=cache is not None,
         ).last_hidden_state
         parts = zip(
             torch.split(states.flatten(0, 1), self._rows_at_once),
@@ -387,8 +411,9 @@ class CausalLM:
         found = torch.cat([_surprise_of(wanted, self._head(rows)) for rows, wanted in parts])
         return found.view(len(given), -1)
 
-    def _by_model(self, given: Tensor, places: Tensor, cache: DynamicCache) -> Tensor:
+    def _by_model(self, given: Tensor, places: Tensor, cache: DynamicCache | None) -> Tensor:
         """Read a few positions at a time over the cache, logits and all."""
+        cache = DynamicCache() if cache is None else cache
         chunk = max(1, self._rows_at_once // len(given))
         parts = zip(
             torch.split(given[:, :-1], chunk, 1),
@@ -456,8 +481,8 @@ def _answers(tokens: Sequence[LmTokens], nats: Sequence[Nats]) -> list[SelfInfor
 
 
 def _tokens_of(found: Encoding) -> LmTokens:
-    spans = np.array(found.offsets, dtype=np.int32).reshape(-1, 2)
-    ids = np.array(found.ids, dtype=np.int64)
+    spans = np.fromiter(chain.from_iterable(found.offsets), np.int32).reshape(-1, 2)
+    ids = np.fromiter(found.ids, np.int64)
     return LmTokens(ids, _frozen(spans[:, 0]), _frozen(spans[:, 1]))
 
 
@@ -507,7 +532,14 @@ def _from_export(folder: Path, runtime: Runtime) -> CausalLM:
     model.model.rotary_emb = type(model.model.rotary_emb)(model.config)
     prepared = _prepared(model, runtime, rows)
     if runtime.arithmetic is Arithmetic.INT8:
-        prepared.model = LeanLlama(prepared.model, rows)
+        prepared.model = LeanLlama(
+            prepared.model, lambda names: joined_rows([rows[name] for name in names])
+        )
+    elif runtime.arithmetic is Arithmetic.BF16:
+        prepared.model = LeanLlama(
+            prepared.model,
+            lambda names: joined_weights([prepared.get_submodule(name).weight for name in names]),
+        )
     return CausalLM(
         prepared,
         _plain(tokenizer),

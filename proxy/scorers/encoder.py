@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +17,18 @@ from proxy.compress.ports import Vector
 from proxy.errors import PolicyError
 from proxy.scorers.arithmetic import Arithmetic, Runtime, automatic, one_thread
 from proxy.scorers.bert import Bert, Shape
-from proxy.scorers.pooling import ALONE, Ids, LateEncoder, States, Together, Tokens
-from proxy.scorers.shapes import Frame, read_all, reads_alike, together
+from proxy.scorers.pooling import (
+    ALONE,
+    Ids,
+    LateEncoder,
+    States,
+    Sums,
+    Together,
+    Tokens,
+    Window,
+)
+from proxy.scorers.recorded import Recorded
+from proxy.scorers.shapes import Frame, Padded, read_all, reads_alike, sum_all, together
 from proxy.scorers.weights import mapped
 
 MODELS: Final = Path(__file__).parent / "models"
@@ -45,6 +56,9 @@ class EmbeddedEncoder(LateEncoder):
         config = _config(folder)
         weights = mapped(folder, config["weights_sha256"])
         self._bert = Bert(Shape(**config["shape"]), weights, self._runtime)
+        self._padded = Recorded(
+            lambda ids, read: self._bert.padded(Padded(ids, read)), self._runtime.device
+        )
         self._tokenizer = _plain_tokenizer(folder / "tokenizer.json")
         self._frame = Frame(config["special"]["head"], config["special"]["tail"])
         self.unknown = config["special"]["unknown"]
@@ -64,8 +78,8 @@ class EmbeddedEncoder(LateEncoder):
         # encode() would hold the interpreter's lock for as long as it takes: streams would wait.
         return [
             Tokens(
-                np.array(found.ids, dtype=np.int64),
-                np.array(found.offsets, dtype=np.int64).reshape(-1, 2)[:, 0],
+                np.fromiter(found.ids, np.int64),
+                np.fromiter(map(itemgetter(0), found.offsets), np.int64),
             )
             for found in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         ]
@@ -82,6 +96,17 @@ class EmbeddedEncoder(LateEncoder):
         """
         return self._run(windows, lambda final, _: final)
 
+    def sums(self, windows: Sequence[Window]) -> list[Sums]:
+        """Run windows, and sum final states where they are computed; bits are those of alone."""
+        if not self._runtime.shape_tokens:
+            return super().sums(windows)
+        return sum_all(
+            self._frame.with_ranges(windows),
+            self._runtime,
+            self._longest,
+            lambda given: self._padded(*given)[0],
+        )
+
     def _run(
         self, windows: Sequence[Ids], wanted: Callable[[Tensor, Tensor], Tensor]
     ) -> list[Vector]:
@@ -89,7 +114,7 @@ class EmbeddedEncoder(LateEncoder):
         whole = self._frame.around(windows)
         if self._runtime.shape_tokens:
             found = read_all(
-                whole, self._runtime, self._longest, lambda given: wanted(*self._bert.padded(given))
+                whole, self._runtime, self._longest, lambda given: wanted(*self._padded(*given))
             )
         else:
             states = wanted(*self._bert([torch.from_numpy(ids) for ids in whole])).numpy()
@@ -99,10 +124,11 @@ class EmbeddedEncoder(LateEncoder):
     def _tried(self) -> Together:
         """Return how much is well read in one call."""
         if self._runtime.shape_tokens:
-            return together(self._runtime, self.read_together, self.words, self.window)
+            return together(self._runtime, self.whole_sums, self.words, self.window)
         exact = self._runtime.arithmetic is Arithmetic.INT8
         short = [min(length, self.window) for length in (1, 2, 7, 30, 65)]
-        return TOGETHER if exact and reads_alike(self.read_together, short, self.words) else ALONE
+        alike = exact and reads_alike(self.read_together, short, 1, self.words)
+        return TOGETHER if alike else ALONE
 
 
 def _plain_tokenizer(path: Path) -> Tokenizer:

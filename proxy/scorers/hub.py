@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from proxy.compress.ports import Vector
 from proxy.errors import PolicyError
 from proxy.scorers.arithmetic import FP32, Runtime, one_thread, placed
-from proxy.scorers.pooling import Ids, LateEncoder, States, Together, Tokens
-from proxy.scorers.shapes import Frame, Padded, Read, read_all, together
+from proxy.scorers.pooling import Ids, LateEncoder, States, Sums, Together, Tokens, Window
+from proxy.scorers.shapes import Frame, Padded, Read, read_all, sum_all, together
 
 _PROBE: Final = "a"
 _LONGEST: Final = 512  # where a model names no limit, or an absurd one
@@ -37,7 +37,7 @@ class HubModel:
         self.frame = special_ids(self.tokenizer)
         self.window = window(self.tokenizer, self.config) - len(self.frame)
         self.revision = f"{name}@{digest(model)}/{runtime.name}"
-        self._runtime = runtime
+        self.runtime = runtime
         self._model = placed(model, runtime)
 
     def tokenise(self, text: str) -> tuple[Ids, Ids]:
@@ -55,7 +55,6 @@ class HubModel:
             ids[np.isin(ids, sorted({*self.tokenizer.all_special_ids} - {unknown}))] = unknown
         return ids, np.array(found["offset_mapping"], dtype=np.int64).reshape(-1, 2)
 
-    @torch.inference_mode()
     def read(
         self, windows: Sequence[Ids], wanted: Callable[[Any], Tensor], **options: Any
     ) -> list[Vector]:
@@ -63,19 +62,34 @@ class HubModel:
 
         ``wanted`` makes (b, n, ...) of the model's output, ``options`` are the model's.
         """
+        run = self._running(wanted, options)
+        whole = self.frame.around(windows)
+        return self.frame.taken_off(read_all(whole, self.runtime, self._longest, run))
 
+    def sums(
+        self, windows: Sequence[Window], wanted: Callable[[Any], Tensor], **options: Any
+    ) -> list[Sums]:
+        """Run windows likewise; return the sums of what is wanted over their ranges: (k, d)."""
+        whole = self.frame.with_ranges(windows)
+        return sum_all(whole, self.runtime, self._longest, self._running(wanted, options))
+
+    def _running(
+        self, wanted: Callable[[Any], Tensor], options: dict[str, Any]
+    ) -> Callable[[Padded], Tensor]:
+        @torch.inference_mode()
         def run(given: Padded) -> Tensor:
             mask = given.read.long()
             return wanted(self._model(input_ids=given.ids, attention_mask=mask, **options))
 
-        longest = self.window + len(self.frame)
-        return self.frame.taken_off(
-            read_all(self.frame.around(windows), self._runtime, longest, run)
-        )
+        return run
+
+    @property
+    def _longest(self) -> int:
+        return self.window + len(self.frame)
 
     def together(self, read: Read) -> Together:
         """Return how much of what ``read`` reads goes well in one call."""
-        return together(self._runtime, read, len(self.tokenizer), self.window)
+        return together(self.runtime, read, len(self.tokenizer), self.window)
 
 
 def _loaded(name: str, kind: Any) -> tuple[Any, Any, Any]:
@@ -109,7 +123,7 @@ class HubEncoder(LateEncoder):
         self.width = int(config.hidden_size)
         self._middle = -(-2 * int(config.num_hidden_layers) // 3)
         self.window, self.revision = self._hub.window, self._hub.revision
-        self.together = self._hub.together(self.read_together)
+        self.together = self._hub.together(self.whole_sums)
 
     def tokenise(self, text: str) -> Tokens:
         """Tokenise; special tokens spelt out in the text are the letters they are made of."""
@@ -124,6 +138,14 @@ class HubEncoder(LateEncoder):
     def read_together(self, windows: Sequence[Ids]) -> list[Vector]:
         """Run windows in batches of fixed shapes, or one by one; return their final states."""
         return self._layers(windows, -1)
+
+    def sums(self, windows: Sequence[Window]) -> list[Sums]:
+        """Run windows, and sum final states where they are computed; bits are those of alone."""
+        if not self._hub.runtime.shape_tokens:
+            return super().sums(windows)
+        return self._hub.sums(
+            windows, lambda output: output.hidden_states[-1], output_hidden_states=True
+        )
 
     def _layers(self, windows: Sequence[Ids], *layers: int) -> list[Vector]:
         """Return each window's states in some layers, side by side: (n, layers * d)."""

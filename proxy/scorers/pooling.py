@@ -97,42 +97,43 @@ class States:
     middle: Vector  # (n, d), the layer two thirds down
 
 
+class Window(NamedTuple):
+    """Tokens that are read at once, and the ranges of them whose states are summed."""
+
+    ids: Ids  # (n,)
+    ranges: Ids  # (k, 2): [first, last), none of them empty
+
+
 class _Pool:
-    """The sums of a document's states, by unit and in all, as its windows are read."""
+    """The sums of a document's states as its windows are read: one per unit, and one of all."""
 
     def __init__(self, document: Document, width: int) -> None:
         self.document = document
-        self.spans = np.array(document.units, dtype=np.int64).reshape(-1, 2)
-        self.counts = np.zeros(len(self.spans), dtype=np.int64)  # tokens of each unit
+        everything = (0, len(document.text) + 1)  # a token may lie behind the last character
+        self.spans = np.array([*document.units, everything], dtype=np.int64)  # (units + 1, 2)
+        self.counts = np.zeros(len(self.spans), dtype=np.int64)  # tokens of each
         self._sums = np.zeros((len(self.spans), width))
-        self._total, self._read = np.zeros(width), 0
 
     def pieces(self) -> Iterator[_Piece]:
         """Cut the text into stretches."""
         text = self.document.text
-        for begin, stop in stretches(len(text), self.spans[:, 1].tolist()):
+        for begin, stop in stretches(len(text), self.spans[:-1, 1].tolist()):
             yield _Piece(self, begin, encodable(text[begin:stop]))
 
-    def add(self, window: _Window, final: Vector) -> None:
-        """Take in a window's states (n, d)."""
-        n = len(final)
-        states = np.zeros((n + 1, final.shape[1]))
-        states[:n] = final
-        first = np.minimum(np.maximum(window.first, 0), n)
-        last = np.minimum(np.maximum(window.last, 0), n)
-        units = np.flatnonzero(last > first)
-        if len(units):  # each second sum is of what lies between two units
-            bounds = np.stack((first[units], last[units]), axis=1)
-            self._sums[units] += np.add.reduceat(states, bounds.ravel(), axis=0)[::2]
-        self._total += states.sum(axis=0)
-        self._read += n
+    def add(self, part: _Part, sums: Sums) -> None:
+        """Take in what was found of a window: sums (k, d)."""
+        if len(part.spans) == len(self._sums):  # a short document, as most are
+            self._sums += sums
+        else:
+            self._sums[part.spans] += sums
 
     def vectors(self) -> DocumentVectors:
         """Return the means; call it once every window was read."""
+        means = _mean(self._sums, self.counts[:, None])
         return DocumentVectors(
-            units=_mean(self._sums, self.counts[:, None]),
-            unit_tokens=_frozen(self.counts.astype(np.int32)),
-            whole=_mean(self._total, self._read),
+            units=means[:-1],
+            unit_tokens=_frozen(self.counts[:-1].astype(np.int32)),
+            whole=means[-1],
         )
 
 
@@ -145,14 +146,12 @@ class _Piece:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Tokens that are read at once: those of unit i are ``first[i]`` to ``last[i]``, if in it."""
+class _Part(NamedTuple):
+    """A window of a document, and which of the document's spans its ranges are of."""
 
     pool: _Pool
-    ids: Ids
-    first: Ids
-    last: Ids
+    spans: Ids  # (k,)
+    window: Window
 
 
 class LateEncoder(ABC):
@@ -180,6 +179,15 @@ class LateEncoder(ABC):
         """Run the model over windows; each gets the final states that it gets alone."""
         return [self.read(ids).final for ids in windows]
 
+    def sums(self, windows: Sequence[Window]) -> list[Sums]:
+        """Run the model over windows; return of each the sums over its ranges: (k, d), float64."""
+        states = self.read_together([window.ids for window in windows])
+        return [_summed(each, window.ranges) for each, window in zip(states, windows, strict=True)]
+
+    def whole_sums(self, windows: Sequence[Ids]) -> list[Sums]:
+        """Run the model over windows; return the sum over all tokens of each: (1, d)."""
+        return self.sums([Window(ids, np.array([[0, len(ids)]])) for ids in windows])
+
     def document_steps(self, document: Document) -> Steps[DocumentVectors]:
         """Embed a document, a call per step."""
         return (yield from self.documents_steps([document]))[0]
@@ -188,24 +196,24 @@ class LateEncoder(ABC):
         """Embed documents, windows of several read in one call, a call per step."""
         pools = [_Pool(document, self.width) for document in documents]
         pieces = (piece for pool in pools for piece in pool.pieces())
-        several = grouped(pieces, lambda piece: len(piece.text), self.together.least)
-        asked = (window for some in several for window in self._windows(some))
-        for taken in grouped(asked, lambda window: len(window.ids), self.together.most):
-            states = self.read_together([window.ids for window in taken])
-            for window, each in zip(taken, states, strict=True):
-                window.pool.add(window, each)
-            yield sum(len(window.ids) for window in taken)
+        chars = int(self.together.least * _UTF8_BYTES_PER_TOKEN)
+        several = grouped(pieces, lambda piece: len(piece.text), chars)
+        parts = (part for some in several for part in self._parts(some))
+        for taken in grouped(parts, lambda part: len(part.window.ids), self.together.most):
+            sums = self.sums([part.window for part in taken])
+            for part, each in zip(taken, sums, strict=True):
+                part.pool.add(part, each)
+            yield sum(len(part.window.ids) for part in taken)
         return [pool.vectors() for pool in pools]
 
-    def _windows(self, pieces: Sequence[_Piece]) -> Iterator[_Window]:
+    def _parts(self, pieces: Sequence[_Piece]) -> Iterator[_Part]:
         """Cut stretches of text into windows, and count each unit's tokens."""
         found = self.tokenise_all([piece.text for piece in pieces])
         for piece, tokens in zip(pieces, found, strict=True):
-            spans = piece.pool.spans.T - piece.begin
-            first, last = np.searchsorted(tokens.starts, spans)  # tokens of each unit
-            piece.pool.counts += last - first
-            for start, end in windows(len(tokens.ids), last.tolist(), self.window):
-                yield _Window(piece.pool, tokens.ids[start:end], first - start, last - start)
+            spans = np.searchsorted(tokens.starts, piece.pool.spans - piece.begin)  # in tokens
+            piece.pool.counts += spans[:, 1] - spans[:, 0]
+            for start, end in windows(len(tokens.ids), spans[:-1, 1], self.window):
+                yield _part(piece.pool, tokens.ids[start:end], spans - start)
 
     def question_steps(self, question: str) -> Steps[QuestionVectors]:
         """Embed a question, one window per step."""
@@ -230,6 +238,20 @@ class LateEncoder(ABC):
     def estimate_tokens(self, text: str) -> int:
         """Guess the encoder tokens of ``text``: a quarter of its UTF-8 bytes."""
         return estimate_tokens(text)
+
+
+def _part(pool: _Pool, ids: Ids, spans: Ids) -> _Part:
+    """Return a window, given a document's spans in tokens (k, 2), counted from its first."""
+    inside = np.minimum(np.maximum(spans, 0), len(ids))
+    (some,) = (inside[:, 1] > inside[:, 0]).nonzero()
+    return _Part(pool, some, Window(ids, inside[some]))
+
+
+def _summed(states: Vector, ranges: Ids) -> Sums:
+    """Sum states (n, d) over ranges (k, 2): (k, d)."""
+    padded = np.zeros((len(states) + 1, states.shape[1]))
+    padded[:-1] = states
+    return np.add.reduceat(padded, ranges.ravel(), axis=0)[::2]  # what lies between is left out
 
 
 def estimate_tokens(text: str) -> int:
@@ -268,7 +290,7 @@ def stretches(length: int, ends: Sequence[int]) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
+def windows(tokens: int, ends: Sequence[int] | Ids, limit: int) -> Iterator[tuple[int, int]]:
     """Cut ``tokens`` tokens into windows of at most ``limit``, of even length, at ``ends``.
 
     ``ends`` are the token positions, ascending, at which a unit ends.  Of those within reach the
@@ -278,6 +300,9 @@ def windows(tokens: int, ends: Sequence[int], limit: int) -> Iterator[tuple[int,
     >>> list(windows(10, [3, 6, 10], 8))
     [(0, 6), (6, 10)]
     """
+    if 0 < tokens <= limit:
+        yield 0, tokens
+        return
     cuts = np.asarray(ends, dtype=np.int64)
     start = 0
     while start < tokens:
@@ -316,7 +341,7 @@ def grouped(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterato
 
 def encodable(text: str) -> str:
     """Replace each lone surrogate, which UTF-8 cannot carry, by one U+FFFD: offsets stay."""
-    return _SURROGATES.sub("\ufffd", text)
+    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def _mean(sums: Sums, counts: NDArray[np.int64] | int) -> Vector:
