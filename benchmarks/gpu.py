@@ -4,12 +4,12 @@
 
 Texts made of the demonstration's sentences, of a few lengths, go through the engine, as a request's
 do: embedded as documents by the encoder, and rated as passages by the causal LM.  All in one
-request, in requests of 20 texts that wait together, and one alone; by several processes side by
-side, as ``serve --workers`` has them; and a few of them on one thread of the processor, as the
-proxy reads without a GPU.  Tokenising and pooling are in all of it.  Then some texts are scored
-alone and among all others: the same bits must come of it (law 9).  Exits 1 where they do not.
-Without a GPU it says so, and measures nothing; ``--device cpu`` tries the script itself, with small
-numbers.
+request, in requests of 20 texts that wait together, and one alone; and a few of them on one thread
+of the processor, as the proxy reads without a GPU.  Tokenising and pooling are in all of it.
+Beside that: windows that are tokens already, whose reading the GPU has to itself.  Then some texts
+are scored alone and among all others: the same bits must come of it (law 9).  Exits 1 where they do
+not.  Without a GPU it says so, and measures nothing; ``--device cpu`` tries the script itself, with
+small numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ import argparse
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
-from threading import Barrier
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +32,7 @@ from proxy.engine import Engine
 from proxy.memo import VectorMemo
 from proxy.scorers import EMBEDDED
 from proxy.scorers.arithmetic import SHAPE_TOKENS, Arithmetic, Runtime, best, on_gpu
-from proxy.scorers.causal_lm import load_causal_lm
+from proxy.scorers.causal_lm import CausalLM, load_causal_lm
 from proxy.scorers.encoder import EmbeddedEncoder
 from proxy.scorers.ensemble import Classifier, Ensemble
 from proxy.scorers.passages import PassageReader
@@ -43,12 +41,12 @@ from published import Findings, add_outputs, median, progress, publish
 
 LENGTHS = (250, 1_000, 4_000)
 """Characters of a text: about 60, 240 and 1,000 tokens."""
-TOKENS, FEW_TOKENS = 4_000_000, 20_000
+TOKENS, FEW_TOKENS = 1_000_000, 8_000
 ROUNDS = 5
 ALONE = 20
 REQUEST = 20  # texts of a request, where many requests wait
 THREADS = 4  # of an engine: while one waits for the GPU, others tokenise and pool
-WORKERS = 4  # processes
+FULL_BATCHES = 32  # of windows that are tokens already
 
 Ask = Callable[[Sequence[str]], ScoreRequest]
 
@@ -82,15 +80,26 @@ def made_up(length: int, number: int) -> list[str]:
     return [". ".join(sentences[i] for i in row)[:length] for row in drawn]
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Both models, loaded for a runtime."""
+
+    encoder: EmbeddedEncoder
+    language_model: CausalLM
+
+    @classmethod
+    def on(cls, runtime: Runtime, language_model: str) -> Pair:
+        """Load them."""
+        return cls(EmbeddedEncoder(runtime=runtime), load_causal_lm(language_model, runtime))
+
+
 @contextmanager
-def engine_on(runtime: Runtime, language_model: str, threads: int) -> Iterator[Engine]:
+def engine_over(models: Pair, threads: int) -> Iterator[Engine]:
     """Run the engine over both models, without a memo."""
-    models = Ensemble(
-        EmbeddedEncoder(runtime=runtime),
-        reader=lambda: PassageReader(load_causal_lm(language_model, runtime)),
-        classifier=_never,
+    both = Ensemble(
+        models.encoder, reader=lambda: PassageReader(models.language_model), classifier=_never
     )
-    engine = Engine(lambda: models, VectorMemo(0), threads=threads, queue_entries=1_000_000)
+    engine = Engine(lambda: both, VectorMemo(0), threads=threads, queue_entries=1_000_000)
     engine.start()
     engine.wait_ready_blocking()
     try:
@@ -145,90 +154,81 @@ class Row:
     model: str
     shape_tokens: int
     tokens: float  # of a text
-    per_s: float
+    per_s: float  # of tokens, as all of these
     in_requests_per_s: float
-    in_workers_per_s: float
     alone_ms: float
+    windows_per_s: float
     processor_per_s: float
     steady: bool
 
 
-def on_processor(language_model: str, tokens: int) -> dict[tuple[str, int], float]:
+def on_processor(models: Pair, tokens: int) -> dict[tuple[str, int], float]:
     """Measure one thread of the processor: tokens/s by model and length of the texts."""
     found: dict[tuple[str, int], float] = {}
-    with engine_on(best(), language_model, 1) as engine:
+    with engine_over(models, 1) as engine:
         for model, ask in ASKS.items():
             scored(engine, ask(["The first is slow everywhere."]))
             for length in LENGTHS:
-                progress(f"{model}, the processor: texts of {length} characters")
-                found[model, length] = scored(
-                    engine, ask(made_up(length, tokens * 4 // length))
-                ).per_s
+                progress(f"the processor, {model}: texts of {length} characters")
+                request = ask(made_up(length, tokens * 4 // length))
+                found[model, length] = scored(engine, request).per_s
     return found
 
 
-def measured(engine: Engine, model: str, length: int, tokens: int, shape_tokens: int) -> Row:
-    """Measure texts of one length: all at once, in many requests, and alone."""
+def of_windows(models: Pair, tokens: int) -> dict[str, float]:
+    """Measure full windows of tokens, so many in all: tokens/s by model."""
+    reads = {
+        "encoder": (models.encoder.whole_sums, models.encoder.window),
+        "causal LM": (models.language_model.scores, models.language_model.window),
+    }
+    found = {}
+    for model, (read, window) in reads.items():
+        drawn = np.random.default_rng(0).integers(1_000, size=(max(1, tokens // window), window))
+        windows = list(drawn)
+        read(windows)
+        took_s = []
+        for _ in range(ROUNDS):
+            began_s = time.perf_counter()
+            read(windows)
+            took_s.append(time.perf_counter() - began_s)
+        found[model] = drawn.size / median(took_s)
+    return found
+
+
+def measured(engine: Engine, model: str, length: int, tokens: int) -> dict[str, Any]:
+    """Measure texts of one length, all at once, in many requests and alone; return half a row."""
     ask, texts = ASKS[model], made_up(length, tokens * 4 // length)
-    progress(f"{model}, {shape_tokens} tokens a batch: {len(texts)} texts of {length} characters")
     parts = [ask(texts[i : i + REQUEST]) for i in range(0, len(texts), REQUEST)]
     scored(engine, *parts[: len(parts) // 10 + 1])  # the first is slow everywhere
     speeds = [scored(engine, ask(texts)) for _ in range(ROUNDS)]
     apart = [scored(engine, *parts) for _ in range(ROUNDS)]
     alone = [scored(engine, ask([text])) for text in texts[:ALONE]]
-    return Row(
-        model=model,
-        shape_tokens=shape_tokens,
-        tokens=speeds[0].tokens / len(texts),
-        per_s=median([speed.per_s for speed in speeds]),
-        in_requests_per_s=median([speed.per_s for speed in apart]),
-        in_workers_per_s=0.0,
-        alone_ms=median([speed.seconds * 1000 for speed in alone]),
-        processor_per_s=0.0,
-        steady=same_bits(engine, ask, texts[:2_000]),
-    )
+    return {
+        "tokens": speeds[0].tokens / len(texts),
+        "per_s": median([speed.per_s for speed in speeds]),
+        "in_requests_per_s": median([speed.per_s for speed in apart]),
+        "alone_ms": median([speed.seconds * 1000 for speed in alone]),
+        "steady": same_bits(engine, ask, texts[:2_000]),
+    }
 
 
-@dataclass(frozen=True)
-class Work:
-    """What every worker does."""
-
-    runtime: Runtime
-    language_model: str
-    tokens: int
-    lengths: Sequence[int]
-    rounds: int
-
-
-def in_workers(work: Work) -> dict[tuple[str, int], float]:
-    """Measure processes side by side, each in requests: tokens/s of all, by model and length."""
-    progress(f"{WORKERS} workers, {work.runtime.shape_tokens} tokens a batch")
-    processes = get_context("spawn")
-    with processes.Manager() as manager, ProcessPoolExecutor(WORKERS, processes) as pool:
-        barrier = manager.Barrier(WORKERS)
-        all_of_them = list(pool.map(_worker, [work] * WORKERS, [barrier] * WORKERS))
-    found = {}
-    for key in all_of_them[0]:
-        tokens, began_s, ended_s = zip(*(one[key] for one in all_of_them), strict=True)
-        found[key] = sum(tokens) / (max(ended_s) - min(began_s))
-    return found
-
-
-def _worker(work: Work, barrier: Barrier) -> dict[tuple[str, int], tuple[int, float, float]]:
-    """Score in step with the others; return tokens, begin and end on the machine's clock."""
-    found = {}
-    with engine_on(work.runtime, work.language_model, THREADS) as engine:
-        for model, ask in ASKS.items():
-            for length in work.lengths:
-                texts = made_up(length, work.tokens * 4 // length)
-                parts = [ask(texts[i : i + REQUEST]) for i in range(0, len(texts), REQUEST)]
-                scored(engine, *parts[: len(parts) // 10 + 1])
-                barrier.wait()
-                began_s = time.monotonic()
-                tokens = sum(scored(engine, *parts).tokens for _ in range(work.rounds))
-                found[model, length] = tokens, began_s, time.monotonic()
-                barrier.wait()
-    return found
+def rows_of(
+    models: Pair, tokens: int, shape_tokens: int, processor: dict[tuple[str, int], float]
+) -> Iterator[Row]:
+    """Measure texts of every length under both models."""
+    windows = of_windows(models, min(tokens, FULL_BATCHES * shape_tokens))
+    with engine_over(models, THREADS) as engine:
+        for model in ASKS:
+            for length in LENGTHS:
+                row = Row(
+                    model=model,
+                    shape_tokens=shape_tokens,
+                    windows_per_s=windows[model],
+                    processor_per_s=processor[model, length],
+                    **measured(engine, model, length, tokens),
+                )
+                progress(str(row))
+                yield row
 
 
 def report(rows: Sequence[Row], gpu: str) -> str:
@@ -237,8 +237,8 @@ def report(rows: Sequence[Row], gpu: str) -> str:
         "tokens a batch",
         "tokens/s, one request",
         f"requests of {REQUEST} texts",
-        f"in {WORKERS} workers",
         "one text alone",
+        "windows of tokens",
         "one thread of the processor",
         "ratio",
         "steady",
@@ -250,8 +250,8 @@ def report(rows: Sequence[Row], gpu: str) -> str:
                 f"{row.shape_tokens:,}",
                 f"{row.per_s:,.0f}",
                 f"{row.in_requests_per_s:,.0f}",
-                f"{row.in_workers_per_s:,.0f}",
                 f"{row.alone_ms:.1f} ms",
+                f"{row.windows_per_s:,.0f}",
                 f"{row.processor_per_s:,.0f}",
                 f"{row.per_s / row.processor_per_s:.0f} x",
                 "yes" if row.steady else "no",
@@ -259,7 +259,7 @@ def report(rows: Sequence[Row], gpu: str) -> str:
         )
         for row in rows
     ]
-    beside = f"{gpu}, {os.cpu_count()} cores, through the engine with {THREADS} threads a process."
+    beside = f"{gpu}, {os.cpu_count()} cores, an engine of {THREADS} threads."
     return f"{table(columns, cells)}\n\n{beside}"
 
 
@@ -275,22 +275,17 @@ def main() -> int:
         progress("skipped: no CUDA device")
         return 0
     gpu = on_gpu() if given.device == "cuda" else Runtime(Arithmetic.BF16)
-    processor = on_processor(given.language_model, min(given.tokens, FEW_TOKENS))
-    rows = []
-    for shape_tokens in given.shape_tokens:
-        runtime = replace(gpu, shape_tokens=shape_tokens)
-        work = Work(runtime, given.language_model, given.tokens, LENGTHS, ROUNDS)
-        workers = in_workers(work)
-        with engine_on(runtime, given.language_model, THREADS) as engine:
-            rows += [
-                replace(
-                    measured(engine, model, length, given.tokens, shape_tokens),
-                    in_workers_per_s=workers[model, length],
-                    processor_per_s=processor[model, length],
-                )
-                for model in ASKS
-                for length in LENGTHS
-            ]
+    processor = on_processor(Pair.on(best(), given.language_model), min(given.tokens, FEW_TOKENS))
+    rows = [
+        row
+        for shape_tokens in given.shape_tokens
+        for row in rows_of(
+            Pair.on(replace(gpu, shape_tokens=shape_tokens), given.language_model),
+            given.tokens,
+            shape_tokens,
+            processor,
+        )
+    ]
     findings = Findings("gpu", report(rows, gpu.name), {"rows": [vars(row) for row in rows]})
     publish(findings, given)
     return 0 if all(row.steady for row in rows) else 1

@@ -122,7 +122,6 @@ def test_a_quantile_lies_between_values():
 def test_a_gpus_benchmark_scores_every_token_and_finds_the_same_bits(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "LENGTHS", (300,))
     monkeypatch.setattr(gpu, "ROUNDS", 1)
-    monkeypatch.setattr(gpu, "WORKERS", 1)
     file = tmp_path / "gpu.json"
     words = ["gpu.py", "--device", "cpu", "--tokens", "300", "--shape-tokens", "256", "--json"]
     monkeypatch.setattr(sys, "argv", [*words, str(file)])

@@ -215,7 +215,7 @@ class CausalLM:
         self.bands = bands  # empty where a model was not calibrated
         self.window = window  # tokens read at once, BOS not counted
         self.revision = revision
-        self.together = together(runtime, self._scores, vocabulary, window)
+        self.together = together(runtime, self.scores, vocabulary, window)
 
     def tokenise(self, text: str) -> LmTokens:
         """Tokenise; nothing in a text is a special token, a lone surrogate is read as ``?``."""
@@ -224,7 +224,9 @@ class CausalLM:
     def tokenise_all(self, texts: Sequence[str]) -> list[LmTokens]:
         """Tokenise several texts, on as many cores as there are."""
         # encode() would hold the interpreter's lock for as long as it takes: streams would wait.
-        encodable = [text.encode("utf-8", "replace").decode() for text in texts]
+        encodable = [
+            text if text.isascii() else text.encode("utf-8", "replace").decode() for text in texts
+        ]
         found = self._tokenizer.encode_batch(encodable, add_special_tokens=False)
         return [_tokens_of(one) for one in found]
 
@@ -236,7 +238,7 @@ class CausalLM:
         """
         tokens, nats, rows = self._laid_out(passages)
         for taken in grouped(rows, lambda row: len(row.ids), self.together.most):
-            _enter(nats, taken, self._scores([row.ids for row in taken]))
+            _enter(nats, taken, self.scores([row.ids for row in taken]))
             yield sum(len(row.ids) + 1 for row in taken)
         return _answers(tokens, nats)
 
@@ -339,7 +341,7 @@ class CausalLM:
             ids = np.concatenate([told, tokens.ids[window.begin : window.end]])
             yield _Row(number, window, ids)
 
-    def _scores(self, windows: Sequence[Ids]) -> list[Nats]:
+    def scores(self, windows: Sequence[Ids]) -> list[Nats]:
         """Return the surprise of every token of windows (n,): each read alone, or in fixed shapes.
 
         Nothing waits for the GPU before every batch is on it.

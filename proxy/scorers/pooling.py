@@ -21,6 +21,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -110,7 +111,8 @@ class _Pool:
     def __init__(self, document: Document, width: int) -> None:
         self.document = document
         everything = (0, len(document.text) + 1)  # a token may lie behind the last character
-        self.spans = np.array([*document.units, everything], dtype=np.int64)  # (units + 1, 2)
+        spans = chain.from_iterable((*document.units, everything))
+        self.spans = np.fromiter(spans, np.int64).reshape(-1, 2)  # (units + 1, 2)
         self.counts = np.zeros(len(self.spans), dtype=np.int64)  # tokens of each
         self._sums = np.zeros((len(self.spans), width))
 
