@@ -1,9 +1,12 @@
 """Recording needs a GPU; here torch's recorder is a stand-in that runs what it is to replay."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Barrier
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from proxy.scorers.recorded import Recorded
 
@@ -56,7 +59,34 @@ def test_each_shape_is_recorded_once_and_what_is_found_is_the_callers_own(record
         assert torch.equal(both, ids + more)
 
 
+def test_a_pass_that_is_not_recorded_is_run_and_told_of_once(recorder, monkeypatch):
+    @contextmanager
+    def refuse(*_, **__):
+        yield
+        raise RuntimeError("operation not permitted when stream is capturing\nand a trace")
+
+    monkeypatch.setattr(torch.cuda, "graph", refuse)
+    run = Recorded(doubled, torch.device("cuda"))
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert torch.equal(run(torch.ones(2), torch.ones(2))[1], torch.full((2,), 2.0))
+    told = "operation not permitted when stream is capturing"
+    assert logs == [{"event": "pass-not-recorded", "detail": told, "log_level": "warning"}]
+
+
 def test_on_a_processor_nothing_is_recorded(recorder):
     run = Recorded(doubled, torch.device("cpu"))
     assert torch.equal(run(torch.ones(2), torch.ones(2))[1], torch.full((2,), 2.0))
     assert recorder == []
+
+
+def test_threads_of_a_processor_run_side_by_side():
+    met = Barrier(2, timeout=10)
+
+    def meet(given):
+        met.wait()
+        return (given,)
+
+    run = Recorded(meet, torch.device("cpu"))
+    with ThreadPoolExecutor(2) as pool:
+        assert len(list(pool.map(run, torch.ones(2, 1)))) == 2

@@ -537,7 +537,7 @@ def _from_export(folder: Path, runtime: Runtime) -> CausalLM:
         prepared.model = LeanLlama(
             prepared.model, lambda names: joined_rows([rows[name] for name in names])
         )
-    elif runtime.arithmetic is Arithmetic.BF16:
+    elif runtime != FP32:
         prepared.model = LeanLlama(
             prepared.model,
             lambda names: joined_weights([prepared.get_submodule(name).weight for name in names]),

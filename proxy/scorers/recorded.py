@@ -6,6 +6,9 @@ lock.  Where shapes are fixed CUDA can record the kernels of one pass, and start
 call.  A recording reads from tensors of its own and writes into others: what is given is copied in,
 what is found is copied out, and since every thread queues its work on one stream, in order, a lock
 around the three is all that threads need.
+
+A pass that CUDA does not record is run as it is.  Either way its kernels are the same, and so are
+its bits.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final, NamedTuple, TypeAlias
 
+import structlog
 import torch
 from torch import Tensor
 
@@ -36,7 +40,8 @@ class Recorded:
 
     def __init__(self, run: Run, device: torch.device) -> None:
         """Record ``run`` where ``device`` is a GPU; elsewhere it is called as it is."""
-        self._run, self._device = run, device
+        self._run = run
+        self._records = device.type == "cuda"
         self._recordings: dict[torch.Size, _Recording] = {}
         self._lock = Lock()
         self._memory: Any = None  # one for all recordings: they run one after the other
@@ -44,23 +49,34 @@ class Recorded:
     @torch.inference_mode()
     def __call__(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Return what the function makes of tensors."""
-        if self._device.type != "cuda":
-            return self._run(*given)
-        with self._lock:
-            recording = self._recordings.get(given[0].shape) or self._record(given)
-            for into, each in zip(recording.given, given, strict=True):
-                into.copy_(each)
-            recording.graph.replay()
-            return tuple(each.clone() for each in recording.found)
+        if self._records:
+            with self._lock:
+                recording = self._recordings.get(given[0].shape) or self._record(given)
+                if recording is not None:
+                    return _replayed(recording, given)
+        return self._run(*given)  # not behind the lock: threads of a processor run side by side
 
-    def _record(self, given: tuple[Tensor, ...]) -> _Recording:
+    def _record(self, given: tuple[Tensor, ...]) -> _Recording | None:
         own = tuple(each.clone() for each in given)
         for _ in range(_WARM_UPS):
             self._run(*own)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            found = self._run(*own)
+        try:
+            with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+                found = self._run(*own)
+        except RuntimeError as error:
+            line = str(error).partition("\n")[0]
+            structlog.get_logger("laconic").warning("pass-not-recorded", detail=line)
+            self._records = False
+            return None
         self._memory = self._memory or graph.pool()
         recording = _Recording(own, found, graph)
         self._recordings[given[0].shape] = recording
         return recording
+
+
+def _replayed(recording: _Recording, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    for into, each in zip(recording.given, given, strict=True):
+        into.copy_(each)
+    recording.graph.replay()
+    return tuple(each.clone() for each in recording.found)
