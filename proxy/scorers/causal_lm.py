@@ -61,7 +61,7 @@ from proxy.scorers.arithmetic import (
 )
 from proxy.scorers.llama import LeanLlama, Rows, joined_rows, joined_weights
 from proxy.scorers.pooling import Ids, Steps, drain, grouped
-from proxy.scorers.recorded import Recorded, Run
+from proxy.scorers.recorded import Recorded
 from proxy.scorers.shapes import batches, batches_on, together
 from proxy.scorers.weights import mapped
 from proxy.types import Kind
@@ -210,8 +210,7 @@ class CausalLM:
         self._head = _plain_head(model)
         # What transformers runs may look at values: only the body that is our own is recorded.
         own = isinstance(model.base_model, LeanLlama)
-        read: Run = self._read_padded
-        self._read = Recorded(read, self._device) if own else read
+        self.passes = Recorded(self._read_padded, self._device if own else FP32.device)
         self.bands = bands  # empty where a model was not calibrated
         self.window = window  # tokens read at once, BOS not counted
         self.revision = revision
@@ -354,7 +353,7 @@ class CausalLM:
             )
             for batch in batches_on(self._runtime, lengths, self.window, empty=0)
         ]
-        calls = [(numbers, self._read(padded)[0]) for numbers, padded in given]
+        calls = [(numbers, self.passes(padded)[0]) for numbers, padded in given]
         rows = {
             number: row
             for numbers, read in calls

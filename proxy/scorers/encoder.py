@@ -43,6 +43,7 @@ class EmbeddedEncoder(LateEncoder):
     """
 
     words: int  # of its vocabulary
+    passes: Recorded  # of batches: ids and what of them is read, (b, n) each, to states (b, n, d)
 
     def __init__(
         self, folder: Path = MODELS / "all-minilm-l6-v2", runtime: Runtime | None = None
@@ -52,12 +53,12 @@ class EmbeddedEncoder(LateEncoder):
         ``runtime`` is the best that this machine offers, where none is named.
         """
         one_thread()
-        self._runtime = runtime or automatic()
+        self.runtime = runtime or automatic()
         config = _config(folder)
         weights = mapped(folder, config["weights_sha256"])
-        self._bert = Bert(Shape(**config["shape"]), weights, self._runtime)
-        self._padded = Recorded(
-            lambda ids, read: self._bert.padded(Padded(ids, read)), self._runtime.device
+        self._bert = Bert(Shape(**config["shape"]), weights, self.runtime)
+        self.passes = Recorded(
+            lambda ids, read: self._bert.padded(Padded(ids, read)), self.runtime.device
         )
         self._tokenizer = _plain_tokenizer(folder / "tokenizer.json")
         self._frame = Frame(config["special"]["head"], config["special"]["tail"])
@@ -66,7 +67,7 @@ class EmbeddedEncoder(LateEncoder):
         self.words = self._bert.shape.words
         self._longest = config["window"]
         self.window = self._longest - len(self._frame)
-        self.revision = f"{config['name']}@{config['revision']}/{self._runtime.name}"
+        self.revision = f"{config['name']}@{config['revision']}/{self.runtime.name}"
         self.together = self._tried()
 
     def tokenise(self, text: str) -> Tokens:
@@ -98,13 +99,13 @@ class EmbeddedEncoder(LateEncoder):
 
     def sums(self, windows: Sequence[Window]) -> list[Sums]:
         """Run windows, and sum final states where they are computed; bits are those of alone."""
-        if not self._runtime.shape_tokens:
+        if not self.runtime.shape_tokens:
             return super().sums(windows)
         return sum_all(
             self._frame.with_ranges(windows),
-            self._runtime,
+            self.runtime,
             self._longest,
-            lambda given: self._padded(*given)[0],
+            lambda given: self.passes(*given)[0],
         )
 
     def _run(
@@ -112,9 +113,9 @@ class EmbeddedEncoder(LateEncoder):
     ) -> list[Vector]:
         """Return what is wanted of each window's final and middle states, by token: (n, ...)."""
         whole = self._frame.around(windows)
-        if self._runtime.shape_tokens:
+        if self.runtime.shape_tokens:
             found = read_all(
-                whole, self._runtime, self._longest, lambda given: wanted(*self._padded(*given))
+                whole, self.runtime, self._longest, lambda given: wanted(*self.passes(*given))
             )
         else:
             states = wanted(*self._bert([torch.from_numpy(ids) for ids in whole])).numpy()
@@ -123,9 +124,9 @@ class EmbeddedEncoder(LateEncoder):
 
     def _tried(self) -> Together:
         """Return how much is well read in one call."""
-        if self._runtime.shape_tokens:
-            return together(self._runtime, self.whole_sums, self.words, self.window)
-        exact = self._runtime.arithmetic is Arithmetic.INT8
+        if self.runtime.shape_tokens:
+            return together(self.runtime, self.whole_sums, self.words, self.window)
+        exact = self.runtime.arithmetic is Arithmetic.INT8
         short = [min(length, self.window) for length in (1, 2, 7, 30, 65)]
         alike = exact and reads_alike(self.read_together, short, 1, self.words)
         return TOGETHER if alike else ALONE

@@ -35,12 +35,13 @@ class _Recording(NamedTuple):
 class Recorded:
     """A function of tensors that, on a GPU, is recorded once for every shape of the first.
 
-    It must not look at values, only compute with them.  Any thread may call.
+    It must not look at values, only compute with them.  Any thread may call.  ``run`` is the
+    function itself, which starts kernel by kernel.
     """
 
     def __init__(self, run: Run, device: torch.device) -> None:
         """Record ``run`` where ``device`` is a GPU; elsewhere it is called as it is."""
-        self._run = run
+        self.run = run
         self._records = device.type == "cuda"
         self._recordings: dict[torch.Size, _Recording] = {}
         self._lock = Lock()
@@ -54,16 +55,16 @@ class Recorded:
                 recording = self._recordings.get(given[0].shape) or self._record(given)
                 if recording is not None:
                     return _replayed(recording, given)
-        return self._run(*given)  # not behind the lock: threads of a processor run side by side
+        return self.run(*given)  # not behind the lock: threads of a processor run side by side
 
     def _record(self, given: tuple[Tensor, ...]) -> _Recording | None:
         own = tuple(each.clone() for each in given)
         for _ in range(_WARM_UPS):
-            self._run(*own)
+            self.run(*own)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-                found = self._run(*own)
+                found = self.run(*own)
         except RuntimeError as error:
             line = str(error).partition("\n")[0]
             structlog.get_logger("laconic").warning("pass-not-recorded", detail=line)
