@@ -32,9 +32,10 @@ from proxy.engine import Engine
 from proxy.memo import VectorMemo
 from proxy.scorers import EMBEDDED
 from proxy.scorers.arithmetic import SHAPE_TOKENS, Arithmetic, Runtime, best, on_gpu
-from proxy.scorers.causal_lm import CausalLM, load_causal_lm
+from proxy.scorers.causal_lm import CausalLM
 from proxy.scorers.encoder import EmbeddedEncoder
 from proxy.scorers.ensemble import Classifier, Ensemble
+from proxy.scorers.language_models import load_causal_lm
 from proxy.scorers.passages import PassageReader
 from proxy.scorers.recorded import Run
 from proxy.types import Span

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from common import records
 from paired import difference, mean, table
 from proxy.scorers.arithmetic import best
-from proxy.scorers.causal_lm import Passage, load_causal_lm
+from proxy.scorers.causal_lm import Passage
+from proxy.scorers.language_models import load_causal_lm
 from published import Findings, add_outputs, publish
 from quality import ROWS, Models, rows_in, run, stamp
 from quality_summary import Row

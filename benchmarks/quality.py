@@ -42,7 +42,7 @@ from metrics import (
     stands_verbatim,
     words_kept,
 )
-from proxy.scorers.causal_lm import load_causal_lm
+from proxy.scorers.language_models import load_causal_lm
 from quality_docs import JUDGED_RATES, write_docs
 from quality_plots import write_plots
 from quality_summary import Row, Summary, summarised

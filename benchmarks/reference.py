@@ -31,8 +31,9 @@ from proxy.compress.ports import ScoreRequest, Scores
 from proxy.policy.schema import Target
 from proxy.scorers import EMBEDDED
 from proxy.scorers.arithmetic import FP32
-from proxy.scorers.causal_lm import CausalLM, load_causal_lm
+from proxy.scorers.causal_lm import CausalLM
 from proxy.scorers.evaluate import Likelihood, answer_nll
+from proxy.scorers.language_models import load_causal_lm
 from proxy.scorers.passages import PassageReader
 from proxy.scorers.pooling import drain
 from proxy.tokens import encoding_for

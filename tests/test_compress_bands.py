@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from proxy.compress.bands import UNMEASURED, band_of, strange_units
 from proxy.compress.layout import document_texts, read_material
 from proxy.compress.ports import Band, Manner, Passage, SelfInformation
-from proxy.scorers.causal_lm import load_causal_lm
+from proxy.scorers.language_models import load_causal_lm
 from proxy.scorers.passages import PassageReader
 from proxy.scorers.pooling import drain
 from proxy.types import Kind

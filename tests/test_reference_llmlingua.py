@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from proxy.scorers.arithmetic import FP32
-from proxy.scorers.causal_lm import Passage, load_causal_lm
+from proxy.scorers.causal_lm import Passage
+from proxy.scorers.language_models import load_causal_lm
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 

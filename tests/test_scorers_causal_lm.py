@@ -21,7 +21,8 @@ from transformers import (
 from proxy.errors import PolicyError
 from proxy.scorers import causal_lm
 from proxy.scorers.arithmetic import FP32, Arithmetic, Runtime
-from proxy.scorers.causal_lm import GRID, CausalLM, Passage, load_causal_lm
+from proxy.scorers.causal_lm import GRID, CausalLM, Passage
+from proxy.scorers.language_models import load_causal_lm
 
 END = "<|endoftext|>"
 TEXT = "the cat sat on the mat, and the dog sat on the cat; 12 dogs and 3 cats sat down. "

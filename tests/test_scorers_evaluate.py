@@ -6,8 +6,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from proxy.errors import CallerError
 from proxy.scorers.arithmetic import FP32
-from proxy.scorers.causal_lm import GRID, CausalLM, load_causal_lm
+from proxy.scorers.causal_lm import GRID, CausalLM
 from proxy.scorers.evaluate import Divergence, answer_nll, kl
+from proxy.scorers.language_models import load_causal_lm
 
 END = "<|endoftext|>"
 ORIGINAL = "the old cat sat on the mat and the dog ran far away. "

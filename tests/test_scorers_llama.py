@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from proxy.scorers.arithmetic import Arithmetic, Runtime, placed
-from proxy.scorers.causal_lm import _use_int8
+from proxy.scorers.language_models import _use_int8
 from proxy.scorers.llama import LeanLlama, joined_rows, joined_weights
 
 CONFIG = {

@@ -10,8 +10,9 @@ from safetensors.torch import load
 from proxy.errors import PolicyError
 from proxy.scorers import LANGUAGE_MODEL
 from proxy.scorers.arithmetic import INT8, int8_is_exact
-from proxy.scorers.causal_lm import Passage, load_causal_lm
+from proxy.scorers.causal_lm import Passage
 from proxy.scorers.encoder import MODELS, EmbeddedEncoder
+from proxy.scorers.language_models import load_causal_lm
 from proxy.scorers.weights import mapped
 
 ENCODER = MODELS / "all-minilm-l6-v2"

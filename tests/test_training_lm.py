@@ -16,7 +16,8 @@ from proxy.compress.bands import symbol_share
 from proxy.compress.ports import Band, Manner
 from proxy.errors import PolicyError
 from proxy.scorers.arithmetic import FP32, Arithmetic, Runtime, best
-from proxy.scorers.causal_lm import GRID, Passage, load_causal_lm
+from proxy.scorers.causal_lm import GRID, Passage
+from proxy.scorers.language_models import load_causal_lm
 from proxy.types import Kind
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "training"))

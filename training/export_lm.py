@@ -27,7 +27,8 @@ from convert_encoder import quantised
 from lm_bands import bands
 from lm_data import Sources, read, shards
 from proxy.scorers.arithmetic import FP32, Arithmetic, Runtime
-from proxy.scorers.causal_lm import FORMAT, CausalLM, Passage, load_causal_lm
+from proxy.scorers.causal_lm import CausalLM, Passage
+from proxy.scorers.language_models import FORMAT, load_causal_lm
 
 OUT = Path(__file__).parent.parent / "proxy" / "scorers" / "models" / "laconic-tiny"
 SHAPE = (

@@ -103,7 +103,7 @@ def run(source: Path | None, metric: str, name: str) -> Evaluation:
     cases = list(read_cases(_lines(source)))
     if not cases:
         raise CallerError(f"found no line, wanted {_WANTED} on each")
-    from proxy.scorers.causal_lm import load_causal_lm  # noqa: PLC0415 - torch loads here
+    from proxy.scorers.language_models import load_causal_lm  # noqa: PLC0415 - torch loads here
 
     model = load_causal_lm(name)
     console = Console(stderr=True)

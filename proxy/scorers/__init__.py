@@ -79,7 +79,7 @@ def _told(language_model: str) -> str:
 
 def _load_reader(name: str, backend: str) -> Reader:
     from proxy.scorers.arithmetic import chosen  # noqa: PLC0415 - torch loads here
-    from proxy.scorers.causal_lm import load_causal_lm  # noqa: PLC0415 - transformers loads here
+    from proxy.scorers.language_models import load_causal_lm  # noqa: PLC0415 - transformers loads here
     from proxy.scorers.passages import PassageReader  # noqa: PLC0415
 
     return PassageReader(load_causal_lm(name, chosen(backend)))

@@ -5,7 +5,6 @@ On a processor each window is read alone, in float32; on a GPU in batches of fix
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from proxy.errors import PolicyError
 from proxy.scorers.arithmetic import FP32, Runtime, one_thread, placed
 from proxy.scorers.pooling import Ids, LateEncoder, States, Sums, Together, Tokens, Window
 from proxy.scorers.shapes import Frame, Padded, Read, read_all, sum_all, together
+from proxy.scorers.weights import digest
 
 _PROBE: Final = "a"
 _LONGEST: Final = 512  # where a model names no limit, or an absurd one
@@ -170,17 +170,6 @@ def window(tokenizer: Any, config: Any) -> int:
     # RoBERTa's positions start after the padding id, so two of its 514 are never used.
     offset = 2 if config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"} else 0
     return min(int(limits[0]), int(limits[1]) - offset, _LONGEST)
-
-
-def digest(model: Any) -> str:
-    """Name the weights by their content: a folder or a branch name says nothing about them."""
-    hashed = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        hashed.update(key.encode())
-        hashed.update(
-            tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b""
-        )
-    return hashed.hexdigest()[:12]
 
 
 def first_line(error: Exception) -> str:

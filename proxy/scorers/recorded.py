@@ -13,11 +13,11 @@ its bits.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from threading import Lock
 from typing import Any, Final, NamedTuple, TypeAlias
 
-import structlog
 import torch
 from torch import Tensor
 
@@ -67,7 +67,7 @@ class Recorded:
                 found = self.run(*own)
         except RuntimeError as error:
             line = str(error).partition("\n")[0]
-            structlog.get_logger("laconic").warning("pass-not-recorded", detail=line)
+            warnings.warn(f"CUDA did not record a pass: {line}", RuntimeWarning, stacklevel=2)
             self._records = False
             return None
         self._memory = self._memory or graph.pool()

@@ -1,4 +1,4 @@
-"""Weights of models in our own form, read where they lie.
+"""Weights of models: those in our own form, read where they lie, and the name of any.
 
 The file is checked and then mapped into memory, not copied: what is used as it is stored (int8
 rows) stays the file's own pages, clean and read-only in effect, and all processes that map the file
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -31,3 +33,12 @@ def mapped(folder: Path, sha256: str) -> dict[str, Tensor]:
     if found != sha256:
         raise PolicyError(f"model {folder}: found weights {found}, wanted {sha256}")
     return load_file(path)
+
+
+def digest(model: Any) -> str:
+    """Name a module's weights by their content: a folder or a branch name says nothing of them."""
+    hashed = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        hashed.update(key.encode())
+        hashed.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()[:12]
