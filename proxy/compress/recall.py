@@ -100,7 +100,7 @@ def wanted(
     relevance = rate_units(question, asked, store.terms(), documents)
     if not units or relevance.similarity.max() < SIMILARITY:
         return frozenset()
-    room = policy.share * sum(store.cost(unit) for unit in units)
+    room = policy.share * sum(sum(material.costs) for material in store.materials.values())
     chosen: set[UnitOf] = set()
     for i in np.argsort(-relevance.scores, kind="stable"):
         unit = units[i]
