@@ -49,7 +49,7 @@ def doubled(ids, more):
 
 
 def test_each_shape_is_recorded_once_and_what_is_found_is_the_callers_own(recorder):
-    run = Recorded(doubled, torch.device("cuda"))
+    run = Recorded(doubled, on_gpu=True)
     given = [(torch.full((n,), i), torch.arange(n)) for i, n in enumerate((3, 5, 3, 3, 5))]
     found = [run(*each) for each in given]
     assert recorder == [None, "memory"]
@@ -65,7 +65,7 @@ def test_a_pass_that_is_not_recorded_is_run_and_told_of_once(recorder, monkeypat
         raise RuntimeError("operation not permitted when stream is capturing\nand a trace")
 
     monkeypatch.setattr(torch.cuda, "graph", refuse)
-    run = Recorded(doubled, torch.device("cuda"))
+    run = Recorded(doubled, on_gpu=True)
     with pytest.warns(RuntimeWarning, match=r"record a pass: .* is capturing$"):
         first = run(torch.ones(2), torch.ones(2))
     again = run(torch.ones(2), torch.ones(2))  # a second warning would be an error
@@ -74,7 +74,7 @@ def test_a_pass_that_is_not_recorded_is_run_and_told_of_once(recorder, monkeypat
 
 
 def test_on_a_processor_nothing_is_recorded(recorder):
-    run = Recorded(doubled, torch.device("cpu"))
+    run = Recorded(doubled, on_gpu=False)
     assert torch.equal(run(torch.ones(2), torch.ones(2))[1], torch.full((2,), 2.0))
     assert recorder == []
 
@@ -86,6 +86,6 @@ def test_threads_of_a_processor_run_side_by_side():
         met.wait()
         return (given,)
 
-    run = Recorded(meet, torch.device("cpu"))
+    run = Recorded(meet, on_gpu=False)
     with ThreadPoolExecutor(2) as pool:
         assert len(list(pool.map(run, torch.ones(2, 1)))) == 2

@@ -287,10 +287,6 @@ def tail(
     ledger: LedgerOption = None,
 ) -> None:
     """Show the newest exchanges, and each one as it ends."""
-    import json
-
-    from rich.console import Console
-
     from proxy.cli import looking, reporting
     from proxy.ledger import Filter, Ledger
 
@@ -304,13 +300,8 @@ def tail(
         key=key,
         conversation=conversation,
     )
-    console = Console(soft_wrap=True)
     try:
-        for columns in looking.followed(opened, chosen, newest, follow=follow):
-            if as_json:
-                typer.echo(json.dumps(columns))
-            else:
-                console.print(looking.line_of(columns), highlight=False)
+        looking.tell(looking.followed(opened, chosen, newest, follow=follow), in_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 

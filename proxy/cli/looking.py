@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -155,6 +156,16 @@ def followed(
             last = number
             yield columns
         wait(_POLL_S)
+
+
+def tell(exchanges: Iterable[Mapping[str, Any]], *, in_json: bool) -> None:
+    """Print a line for each exchange, as they come."""
+    console = Console(soft_wrap=True)
+    for columns in exchanges:
+        if in_json:
+            typer.echo(json.dumps(columns))
+        else:
+            console.print(line_of(columns), highlight=False)
 
 
 def line_of(columns: Mapping[str, Any]) -> Text:

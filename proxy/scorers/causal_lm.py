@@ -186,11 +186,11 @@ class CausalLM:
         self._head = _plain_head(model)
         # What transformers runs may look at values: only the body that is our own is recorded.
         own = isinstance(model.base_model, LeanLlama)
-        self.passes = Recorded(self._read_padded, self._device if own else FP32.device)
+        self.passes = Recorded(self._read_padded, on_gpu=own and self._device.type == "cuda")
         self.bands = bands  # empty where a model was not calibrated
         self.window = window  # tokens read at once, BOS not counted
         self.revision = revision
-        self.together = together(runtime, self.scores, vocabulary, window)
+        self.together = together(runtime, self.scores, vocabulary, window, specials=0)
 
     def tokenise(self, text: str) -> LmTokens:
         """Tokenise; nothing in a text is a special token, a lone surrogate is read as ``?``."""

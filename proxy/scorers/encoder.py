@@ -58,9 +58,10 @@ class EmbeddedEncoder(LateEncoder):
         weights = mapped(folder, config["weights_sha256"])
         self._bert = Bert(Shape(**config["shape"]), weights, self.runtime)
         self.passes = Recorded(
-            lambda ids, read: self._bert.padded(Padded(ids, read)), self.runtime.device
+            lambda ids, read: self._bert.padded(Padded(ids, read)),
+            on_gpu=self.runtime.device.type == "cuda",
         )
-        self._tokenizer = _plain_tokenizer(folder / "tokenizer.json")
+        self._tokenizer = plain(Tokenizer.from_file(str(folder / "tokenizer.json")))
         self._frame = Frame(config["special"]["head"], config["special"]["tail"])
         self.unknown = config["special"]["unknown"]
         self.width = self._bert.shape.width
@@ -125,15 +126,17 @@ class EmbeddedEncoder(LateEncoder):
     def _tried(self) -> Together:
         """Return how much is well read in one call."""
         if self.runtime.shape_tokens:
-            return together(self.runtime, self.whole_sums, self.words, self.window)
+            return together(
+                self.runtime, self.whole_sums, self.words, self.window, len(self._frame)
+            )
         exact = self.runtime.arithmetic is Arithmetic.INT8
         short = [min(length, self.window) for length in (1, 2, 7, 30, 65)]
         alike = exact and reads_alike(self.read_together, short, 1, self.words)
         return TOGETHER if alike else ALONE
 
 
-def _plain_tokenizer(path: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(path))
+def plain(tokenizer: Tokenizer) -> Tokenizer:
+    """Let a tokenizer read any text whole, and as text."""
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True  # caller text never becomes a special token

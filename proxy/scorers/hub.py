@@ -89,7 +89,7 @@ class HubModel:
 
     def together(self, read: Read) -> Together:
         """Return how much of what ``read`` reads goes well in one call."""
-        return together(self.runtime, read, len(self.tokenizer), self.window)
+        return together(self.runtime, read, len(self.tokenizer), self.window, len(self.frame))
 
 
 def _loaded(name: str, kind: Any) -> tuple[Any, Any, Any]:

@@ -35,6 +35,8 @@ from proxy.scorers.arithmetic import (
     placed,
 )
 from proxy.scorers.causal_lm import CausalLM
+from proxy.scorers.encoder import plain
+from proxy.scorers.hub import first_line
 from proxy.scorers.llama import LeanLlama, Rows, joined_rows, joined_weights
 from proxy.scorers.weights import digest, mapped
 from proxy.types import Kind
@@ -99,7 +101,7 @@ def _from_export(folder: Path, runtime: Runtime) -> CausalLM:
         )
     return CausalLM(
         prepared,
-        _plain(tokenizer),
+        plain(tokenizer),
         int(config["llama"]["bos_token_id"]),
         window=int(config["window"]),
         bands=_bands(config),
@@ -137,8 +139,7 @@ def _from_hub(name: str, runtime: Runtime) -> CausalLM:
             name, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise PolicyError(f"scorer {name!r}: cannot be loaded: {line}") from error
+        raise PolicyError(f"scorer {name!r}: cannot be loaded: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise PolicyError(f"scorer {name!r}: its tokenizer gives no offsets, wanted a fast one")
     if "position_ids" not in inspect.signature(model.forward).parameters:
@@ -149,7 +150,7 @@ def _from_hub(name: str, runtime: Runtime) -> CausalLM:
     revision = f"{name}@{digest(model)}/{runtime.name}"
     return CausalLM(
         _prepared(model, runtime, {}),
-        _plain(tokenizer.backend_tokenizer),
+        plain(tokenizer.backend_tokenizer),
         bos,
         window=_window(model.config),
         revision=revision,
@@ -167,13 +168,6 @@ def _window(config: Any) -> int:
     """Return how many tokens are read at once, BOS not counted."""
     limit = getattr(config.get_text_config(), "max_position_embeddings", None) or LONGEST_WINDOW
     return min(int(limit), LONGEST_WINDOW) - 1
-
-
-def _plain(tokenizer: Tokenizer) -> Tokenizer:
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # caller text never becomes a special token
-    return tokenizer
 
 
 def _prepared(model: Any, runtime: Runtime, stored: Mapping[str, Rows]) -> Any:

@@ -302,9 +302,6 @@ def windows(tokens: int, ends: Sequence[int] | Ids, limit: int) -> Iterator[tupl
     >>> list(windows(10, [3, 6, 10], 8))
     [(0, 6), (6, 10)]
     """
-    if 0 < tokens <= limit:
-        yield 0, tokens
-        return
     cuts = np.asarray(ends, dtype=np.int64)
     start = 0
     while start < tokens:

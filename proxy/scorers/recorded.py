@@ -39,10 +39,10 @@ class Recorded:
     function itself, which starts kernel by kernel.
     """
 
-    def __init__(self, run: Run, device: torch.device) -> None:
-        """Record ``run`` where ``device`` is a GPU; elsewhere it is called as it is."""
+    def __init__(self, run: Run, *, on_gpu: bool) -> None:
+        """Record ``run`` if it is ``on_gpu``; else it is called as it is."""
         self.run = run
-        self._records = device.type == "cuda"
+        self._records = on_gpu
         self._recordings: dict[torch.Size, _Recording] = {}
         self._lock = Lock()
         self._memory: Any = None  # one for all recordings: they run one after the other

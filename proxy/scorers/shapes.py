@@ -28,7 +28,6 @@ Scored: TypeAlias = NDArray[np.float32]
 Read: TypeAlias = Callable[[Sequence[Ids]], Sequence[NDArray[Any]]]
 
 _SHORTEST: Final = 64  # tokens of a row where shapes are fixed
-_SPECIALS: Final = 4  # that a model puts around a window, about
 _ALONE: Final = 14  # windows, about, that are tried alone
 _BATCHES: Final = 4  # that are well read in one call: of each length, the last is not full
 _FILLING: Final = 16  # batches of tokens, about, that it takes to fill one of every shape
@@ -145,15 +144,16 @@ def batches_on(
     return (Batch([number], (1, length)) for number, length in enumerate(lengths))
 
 
-def together(runtime: Runtime, read: Read, words: int, window: int) -> Together:
+def together(runtime: Runtime, read: Read, words: int, window: int, specials: int) -> Together:
     """Return what is well taken at once: whole batches, where windows score alike in any company.
 
-    ``read`` scores windows of up to ``window`` of ``words`` words.
+    ``read`` scores windows of up to ``window`` of ``words`` words, each as a row that is longer by
+    ``specials``.
     """
     most = _BATCHES * runtime.shape_tokens
     if not most:
         return ALONE
-    lengths = sorted({1, *(min(n - _SPECIALS, window) for n in row_lengths(window + _SPECIALS))})
+    lengths = [1, *(n - specials for n in row_lengths(window + specials) if n > specials + 1)]
     repeats = _FILLING * runtime.shape_tokens // sum(lengths) + 1
     alike = reads_alike(read, lengths, repeats, words)
     return Together(runtime.shape_tokens, most) if alike else ALONE
