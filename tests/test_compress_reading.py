@@ -41,10 +41,10 @@ def test_prose_is_read_however_long_it_is():
 def test_what_was_not_read_is_similar_to_nothing():
     made = documents(["one", "two", "three"])
     read = HashScorer().embed_documents([made[1]])
-    vectors = filled(made, (1,), read)
+    vectors = filled(made, (1,), read, 64)
     assert vectors[1] is read[0]
     assert [v.units.shape for v in vectors] == [(1, 64)] * 3
     assert [int(v.unit_tokens.sum()) for v in vectors] == [0, 1, 0]
     assert not np.any(vectors[0].whole)
-    assert filled(made[:1], (0,), read) == tuple(read)
-    assert [len(v.whole) for v in filled(made, (), ())] == [1, 1, 1]
+    assert filled(made[:1], (0,), read, 64) == tuple(read)
+    assert [len(v.whole) for v in filled(made, (), (), 64)] == [64, 64, 64]

@@ -1,4 +1,3 @@
-import numpy as np
 from driving import ENCODING, SCORER, passages, policy, turn
 
 from proxy.compress import recall
@@ -26,10 +25,11 @@ def wanted(store, question, **choices):
         store,
         question,
         SCORER.embed_questions([question])[0],
-        SCORER.embed_documents(store.documents()),
+        store.stacks(SCORER.embed_documents(store.documents())),
         Recall(**{"share": 0.3, **choices}),
     )
-    return [store.materials[t].text(number) for t, number in sorted(chosen)]
+    materials = {chapter.turn: chapter.material for chapter in store.chapters}
+    return [materials[t].text(number) for t, number in sorted(chosen)]
 
 
 def test_what_was_dropped_and_is_asked_for_is_wanted():
@@ -43,9 +43,14 @@ def test_what_is_still_there_is_not_wanted():
 
 
 def test_what_came_back_before_is_not_missing():
-    result = earlier(FACTS[1])
+    result = earlier(*FACTS[1:])
     back = frozenset((0, number) for number in result.dropped)
-    assert recall.archive([result, TurnResult({}, recalled=back)]).missing == frozenset()
+    some, other = sorted(back)[:1], sorted(back)[1:]
+    missing = [
+        recall.archive([result, *(TurnResult({}, recalled=frozenset(b)) for b in backs)]).misses
+        for backs in ([], [some], [some, other], [back])
+    ]
+    assert missing == [True, True, False, False]
 
 
 def test_a_question_about_something_else_wants_nothing():
@@ -55,7 +60,7 @@ def test_a_question_about_something_else_wants_nothing():
 
 def test_no_more_than_the_share_is_wanted():
     store = recall.archive([earlier(*FACTS)])
-    total = sum(store.cost(unit) for unit in store.numbered())
+    total = store.chapters[0].material.cost
     for share in (0.05, 0.2, 0.5, 1.0):
         texts = wanted(store, "rye bread whale Holm?", share=share, min_relevance=0.0)
         assert sum(map(ENCODING.count, texts)) <= share * total
@@ -71,11 +76,8 @@ def test_the_block_quotes_titles_and_units_in_their_order():
 
 
 def test_neighbours_keep_the_callers_own_gap():
-    result = earlier()
-    store = recall.archive([result, NOTHING])
-    assert store.missing == frozenset()
-    whole = recall.Archive({0: result.material}, frozenset())
-    pieces = recall.block(whole, frozenset({(0, 1), (0, 3)}))
+    result = earlier(*FACTS)
+    pieces = recall.block(recall.archive([result]), frozenset({(0, 1), (0, 3)}))
     material = result.material
     text = recall.text_of(pieces, material.texts)
     assert text == f"{Mark.RECALL_HEADING}[1] {material.text(1)} {material.text(3)}\n\n"
@@ -88,6 +90,7 @@ def test_a_block_lands_before_the_first_user_text():
 
 
 def test_an_empty_past_misses_nothing():
-    store = recall.archive([])
-    assert (store.missing, store.documents(), store.terms()) == (frozenset(), (), [])
-    assert np.array_equal(list(store.numbered()), [])
+    for past in ([], [NOTHING], [earlier()]):
+        store = recall.archive(past)
+        assert (store.misses, store.documents(), store.stacks([])) == (False, (), [])
+    assert wanted(store, "rye bread?") == []

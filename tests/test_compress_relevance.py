@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 from proxy.compress import reference
 from proxy.compress.lexical import read_terms
 from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
-from proxy.compress.relevance import cosine, lexical_weight, rate_units
+from proxy.compress.relevance import Stack, cosine, lexical_weight, rate_units
 from proxy.types import Span
 
 words = st.lists(
     st.sampled_from(["the", "lighthouse", "at", "Skagen", "京都", "नदी", "نعم", "zzq"]),
     max_size=6,
 ).map(" ".join)
+
+
+def stacks(documents):
+    """Stack each document by itself: how they are stacked makes no difference."""
+    return [Stack.of([document]) for document in documents]
 
 
 def rate(question, documents):
@@ -31,7 +36,7 @@ def rate(question, documents):
         made.append(Document(" ".join(units), spans))
     texts = [unit for units in documents for unit in units]
     (asked,) = SCORER.embed_questions([question])
-    return rate_units(question, asked, read_terms(texts), SCORER.embed_documents(made))
+    return rate_units(question, asked, read_terms(texts), stacks(SCORER.embed_documents(made)))
 
 
 def plain_cosine(a, b):
@@ -65,7 +70,7 @@ def test_scores_equal_their_slow_twin(question, tokens, asked, documents):
         for whole, units in documents
     ]
     ask = QuestionVectors(np.array(asked), np.array(asked), 1.0, tokens)
-    found = rate_units(question, ask, read_terms([*chain(*texts)]), made)
+    found = rate_units(question, ask, read_terms([*chain(*texts)]), stacks(made))
     joined = reference.bm25(question, ["\n".join(one) for one in texts])
     twin = reference.relevance(
         [[plain_cosine(vector, asked) for _, vector in units] for _, units in documents],
@@ -133,5 +138,5 @@ def test_a_unit_of_which_nothing_is_read_is_taken_for_its_document():
         np.array([[0.0, 0.0], [0.0, 1.0]]), np.array([0, 4], np.int32), np.array([1.0, 0.0])
     )
     ask = QuestionVectors(np.array([1.0, 0.0]), np.array([1.0, 0.0]), 1.0, 2)
-    found = rate_units("what", ask, read_terms(["[1]", "It rained."]), [vectors])
+    found = rate_units("what", ask, read_terms(["[1]", "It rained."]), stacks([vectors]))
     assert found.similarity.tolist() == [1.0, 0.5]

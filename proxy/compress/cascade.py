@@ -29,7 +29,7 @@ from proxy.compress.guarded import (
 from proxy.compress.layout import Material, render
 from proxy.compress.ports import QuestionVectors, ScoreRequest
 from proxy.compress.reading import filled, shortlist
-from proxy.compress.relevance import Relevance, lifted, lowered, rate_units
+from proxy.compress.relevance import Relevance, Stack, lifted, lowered, rate_units
 from proxy.compress.result import untouched
 from proxy.compress.selection import (
     Basket,
@@ -56,25 +56,35 @@ def _compress(scene: Scene, material: Material) -> Steps:
     question, documents = steering(scene.turn), material.embeddable
     chosen = shortlist(question, material.terms, documents, material.data)
     scores = yield ScoreRequest(documents=tuple(documents[i] for i in chosen))
-    vectors = filled(documents, chosen, scores.documents)
     asked = cast("QuestionVectors", scene.asked)  # heard: the cascade is steered
-    relevance = rate_units(question, asked, material.terms, vectors)
-    is_flat = flat.is_flat(relevance) or is_overview(scene.turn.question or "")
-    if is_flat and scene.policy.flat_relevance is FlatRelevance.PASS:
-        return untouched(material, Reason.FLAT_RELEVANCE)
-    if is_flat and scene.policy.flat_relevance is FlatRelevance.SPREAD:
-        relevance = flat.central(vectors)
-        scene = replace(scene, policy=flat.overview_policy(scene.policy))
-    relevance = _forced(scene, material, relevance)
+    vectors = filled(documents, chosen, scores.documents, len(asked.final))
+    stack = Stack.of(vectors)
+    relevance = rate_units(question, asked, material.terms, [stack])
+    is_flat = bool(chosen) and flat.is_flat(relevance)  # of rows too long to read, words decide
+    if is_flat or is_overview(scene.turn.question or ""):
+        if scene.policy.flat_relevance is FlatRelevance.PASS:
+            return untouched(material, Reason.FLAT_RELEVANCE)
+        if scene.policy.flat_relevance is FlatRelevance.SPREAD:
+            relevance = flat.central(vectors)
+            scene = replace(scene, policy=flat.overview_policy(scene.policy))
+    result = yield from _select(scene, material, _forced(scene, material, relevance))
+    if not result.dropped or len(chosen) < len(documents):
+        return result
+    return replace(result, vectors=stack)
+
+
+def _select(scene: Scene, material: Material, relevance: Relevance) -> Steps:
+    """Keep what the budgets allow, best first, and shorten at the margin."""
     kept, reason = keep_units(scene, material, relevance)
+    ratings = unit_ratings(relevance.scores)
     fine = cast("Cascade", scene.policy.method).fine
     if fine is not None and reason is None:
         plans = _plans(scene, material, relevance, kept, fine)
         if worth_asking(material, plans):
             wording, words = yield from shorten(scene, material, kept, plans, fine)
-            return result_of(wording, words, scene, ratings=unit_ratings(relevance.scores))
+            return result_of(wording, words, scene, ratings=ratings)
     rendered = render(material, kept, scene.encoding)
-    return units_result(material, kept, rendered, reason, unit_ratings(relevance.scores))
+    return units_result(material, kept, rendered, reason, ratings)
 
 
 def _plans(

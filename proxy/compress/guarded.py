@@ -30,6 +30,7 @@ from proxy.compress.ports import (
     Scores,
 )
 from proxy.compress.reading import filled
+from proxy.compress.relevance import Stack
 from proxy.compress.result import Ratings, TurnResult, untouched
 from proxy.compress.units import Cuts
 from proxy.compress.words import Measure, Scores1D, Wording, render_words
@@ -76,8 +77,8 @@ class Scene:
     @property
     def recalls(self) -> bool:
         """Whether this turn may bring back what earlier ones dropped."""
-        missing = bool(self.past.store.missing)
-        return missing and self.turn.own_question and self.policy.recall.share > 0
+        may = self.turn.own_question and self.policy.recall.share > 0
+        return may and self.past.store.misses
 
 
 Body: TypeAlias = Callable[[Scene, Material], Steps]
@@ -95,7 +96,7 @@ def guarded(scene: Scene, body: Body, *, steered: bool = False) -> Steps:
     ask = scene.turn.question if steered else _ask(scene)
     if idle is None and steered and ask is None:
         return untouched(material, Reason.NO_QUESTION)
-    if idle is not None and not (scene.past.store.missing and scene.turn.own_question):
+    if idle is not None and not (scene.past.store.misses and scene.turn.own_question):
         return untouched(material, idle)
 
     if ask is not None and (
@@ -106,13 +107,14 @@ def guarded(scene: Scene, body: Body, *, steered: bool = False) -> Steps:
             return replace(untouched(material, Reason.WHOLE_TEXT), restores=idle is not None)
         scene = replace(scene, asked=asked)
     steps = body(scene, material) if idle is None else _idle(untouched(material, idle))
-    if not scene.recalls:
+    if scene.asked is None or not scene.recalls:
         return (yield from steps)
     documents = scene.past.store.documents()
     chosen = scene.past.store.shortlist(scene.turn.question or "")
     earlier = tuple(documents[i] for i in chosen)
     result, read = yield from _with_earlier(steps, earlier)
-    return _with_recall(scene, result, filled(documents, chosen, read))
+    vectors = filled(documents, chosen, read, len(scene.asked.final))
+    return _with_recall(scene, result, scene.past.store.stacks(vectors))
 
 
 def _ask(scene: Scene) -> str | None:
@@ -130,6 +132,8 @@ def _with_earlier(
     steps: Steps, earlier: tuple[Document, ...]
 ) -> Generator[ScoreRequest, Scores, tuple[TurnResult, Sequence[DocumentVectors]]]:
     """Run a method; the earlier turns' documents are asked for together with its first scores."""
+    if not earlier:
+        return (yield from steps), ()
     try:
         ask = next(steps)
     except StopIteration as done:
@@ -256,18 +260,16 @@ def word_ratings(wording: Wording, scores: Scores1D | Mapping[int, float]) -> Ra
 # -- recall -------------------------------------------------------------------------------------
 
 
-def _with_recall(
-    scene: Scene, result: TurnResult, documents: Sequence[DocumentVectors]
-) -> TurnResult:
+def _with_recall(scene: Scene, result: TurnResult, stacks: Sequence[Stack]) -> TurnResult:
     """Put what the question needs of earlier turns at the head of this turn's first user text."""
     store, address = scene.past.store, recall.landing(scene.turn)
     if scene.asked is None or scene.turn.question is None or address is None:
         return result
-    chosen = recall.wanted(store, scene.turn.question, scene.asked, documents, scene.policy.recall)
+    chosen = recall.wanted(store, scene.turn.question, scene.asked, stacks, scene.policy.recall)
     if not chosen:
         return result
     pieces = recall.block(store, chosen)
-    texts = {a: text for m in store.materials.values() for a, text in m.texts.items()}
+    texts = {a: text for c in store.chapters for a, text in c.material.texts.items()}
     tokens = scene.encoding.count(recall.text_of(pieces, texts))
     context = result.components[Component.CONTEXT]
     counts: Mapping[Component, Count] = MappingProxyType(

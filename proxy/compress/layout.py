@@ -98,6 +98,11 @@ class Material:
         return [i for i in self.documents[document] if self.units[i].frame]
 
     @cached_property
+    def cost(self) -> int:
+        """The tokens of all units."""
+        return sum(self.costs)
+
+    @cached_property
     def embeddable(self) -> tuple[Document, ...]:
         """Every stretch of the documents as the encoder is to see it."""
         return tuple(self._document(numbers) for numbers in self.stretches)

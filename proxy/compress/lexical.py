@@ -30,29 +30,42 @@ _WORD = re.compile(r"\w+")
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
+_NO_INTS: Final = np.zeros(0, np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How often each unit, or each document, has each of some terms, and how long it is."""
+    """How often each unit, or each document, has each of some terms, and how long it is.
 
-    counts: Floats  # (n, n_terms)
+    Only what occurs is here: unit ``units[i]`` has term ``terms[i]`` ``counts[i]`` times.
+    """
+
+    units: Ints  # (n_pairs,)
+    terms: Ints  # (n_pairs,)
+    counts: Floats  # (n_pairs,)
     lengths: Floats  # (n,)
+    n_terms: int
 
-    def of_documents(self, sizes: Sequence[int]) -> Table:
+    def of_documents(self, sizes: Sequence[int] | Ints) -> Table:
         """Add up the units of each document: ``sizes`` consecutive ones."""
-        ends = np.cumsum(sizes, dtype=np.int64)
-        return Table(_sums(self.counts, ends), _sums(self.lengths, ends))
+        document = np.repeat(np.arange(len(sizes)), sizes)
+        cells = document[self.units] * self.n_terms + self.terms
+        counts = _added(cells, self.counts, len(sizes) * self.n_terms)
+        having = np.flatnonzero(counts)
+        documents, terms = np.divmod(having, max(1, self.n_terms))
+        lengths = _added(document, self.lengths, len(sizes))
+        return Table(documents, terms, counts[having], lengths, self.n_terms)
 
     def scores(self) -> Floats:
         """Return BM25 (n,).  The idf is over these rows alone: law 5."""
         n = len(self.lengths)
-        if self.counts.shape[1] == 0 or self.lengths.sum() == 0:
+        if not len(self.units):
             return np.zeros(n)
-        having = (self.counts > 0).sum(axis=0)
+        having = np.bincount(self.terms, minlength=self.n_terms)
         idf = np.log1p((n - having + 0.5) / (having + 0.5))
-        norm = K1 * (1 - B + B * self.lengths / self.lengths.mean())[:, None]
-        scored = idf * self.counts * (K1 + 1) / (self.counts + norm)
-        return np.asarray(scored.sum(axis=1))
+        norm = K1 * (1 - B + B * self.lengths / self.lengths.mean())
+        scored = idf[self.terms] * self.counts * (K1 + 1) / (self.counts + norm[self.units])
+        return _added(self.units, scored, n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +74,6 @@ class Index:
 
     entries: Ints = field(repr=False)  # (n_occurrences,)
     lengths: Floats  # (n_units,)
-
-    def count(self, terms: Ints) -> Table:
-        """Count terms (m,) in each unit; 0 is a term that is nowhere."""
-        n, m = len(self.lengths), len(terms)
-        first = np.searchsorted(self.entries, terms * n)
-        found = np.searchsorted(self.entries, (terms + 1) * n) - first
-        ends = np.cumsum(found)
-        places = np.arange(found.sum()) + np.repeat(first - (ends - found), found)
-        cells = (self.entries[places] % n) * m + np.repeat(np.arange(m), found)
-        counts = np.bincount(cells, minlength=n * m).astype(np.float64)
-        return Table(counts.reshape(n, m), self.lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +89,10 @@ class Terms:
     vocabulary: Mapping[str, int] = field(repr=False)
     alphabet: Ints = field(repr=False)  # (n_characters,) code points, ascending
 
-    def count_words(self, asked: Sequence[str]) -> Table:
-        """Count words in each unit."""
-        return self.words.count(np.array([self.vocabulary.get(w, 0) for w in asked], np.int64))
-
-    def count_grams(self, asked: Ints) -> Table:
-        """Count grams in each unit, from their code points (m, 3)."""
-        base, known = len(self.alphabet) + 1, np.append(self.alphabet, -1)
-        digits = np.searchsorted(self.alphabet, asked)
-        digits = np.where(known[digits] == asked, digits + 1, 0)
-        first, second, third = digits.T
-        numbers = first * base + second
-        numbers = np.where(asked[:, 2] == 0, numbers, numbers * base + third)
-        absent = (first == 0) | (second == 0) | ((third == 0) & (asked[:, 2] != 0))
-        return self.grams.count(np.where(absent, 0, numbers))
+    def digits(self, characters: Ints) -> Ints:
+        """Return the digits of characters (n,), given as code points; 0 for what is not there."""
+        after = self.alphabet.searchsorted(characters, "right")
+        return after * (after > self.alphabet.searchsorted(characters))
 
 
 def read_terms(units: Sequence[str]) -> tuple[Terms, ...]:
@@ -116,7 +108,7 @@ class Counts:
     words: Table
     grams: Table
 
-    def of_documents(self, sizes: Sequence[int]) -> Counts:
+    def of_documents(self, sizes: Sequence[int] | Ints) -> Counts:
         """Add up the units of each document: ``sizes`` consecutive ones."""
         return Counts(self.words.of_documents(sizes), self.grams.of_documents(sizes))
 
@@ -128,10 +120,10 @@ class Counts:
 def count_terms(question: str, parts: Sequence[Terms]) -> Counts:
     """Count a question's words and grams in units, part after part."""
     words = sorted(set(_words(question)))
-    grams = _asked_grams(words)
+    of_words = [[part.vocabulary.get(word, 0) for word in words] for part in parts]
     return Counts(
-        _joined([part.count_words(words) for part in parts], len(words)),
-        _joined([part.count_grams(grams) for part in parts], len(grams)),
+        _count([part.words for part in parts], np.array(of_words, np.int64)),
+        _count([part.grams for part in parts], _gram_numbers(_asked_grams(words), parts)),
     )
 
 
@@ -144,16 +136,64 @@ def bm25(question: str, units: Sequence[str]) -> Floats:
     return count_terms(question, read_terms(units)).scores()
 
 
-def _joined(parts: Sequence[Table], terms: int) -> Table:
-    """Put tables of the same terms one below the other."""
-    counts = np.concatenate([np.zeros((0, terms)), *(part.counts for part in parts)])
-    return Table(counts, np.concatenate([np.zeros(0), *(part.lengths for part in parts)]))
+def _count(indexes: Sequence[Index], numbers: Ints) -> Table:
+    """Count terms in the units of each index, one index after the other.
+
+    ``numbers`` (n_indexes, m) are those of the terms in each; 0 is a term that is nowhere.  An
+    index is searched and read once, for all terms: many small ones cost little more than their
+    occurrences.
+    """
+    n_terms = numbers.shape[-1] if numbers.size else 0
+    lengths = np.concatenate([np.zeros(0), *(index.lengths for index in indexes)])
+    if not n_terms:
+        return Table(_NO_INTS, _NO_INTS, np.zeros(0), lengths, 0)
+    sizes = np.array([len(index.lengths) for index in indexes], np.int64)[:, None]
+    begins = numbers * sizes
+    bounds = np.concatenate([begins, begins + sizes], axis=1)
+    places = np.stack([i.entries.searchsorted(b) for i, b in zip(indexes, bounds, strict=True)])
+    first, found = places[:, :n_terms], np.diff(places.reshape(-1, 2, n_terms), axis=1)[:, 0]
+    at = _ranges(first.ravel(), found.ravel())
+    ends = found.sum(axis=1).cumsum().tolist()
+    reads = [i.entries[at[a:b]] for i, a, b in zip(indexes, [0, *ends], ends, strict=False)]
+    before = np.cumsum(sizes)[:, None] - sizes  # units of earlier indexes
+    units = np.concatenate(reads) + np.repeat((before - begins).ravel(), found.ravel())
+    terms = np.repeat(np.tile(np.arange(n_terms), len(indexes)), found.ravel())
+    return _counted(units, terms, lengths, n_terms)
 
 
-def _sums(rows: Floats, ends: Ints) -> Floats:
-    """Add up the rows (n, ...) between one end (k,) and the next: (k, ...); exact for counts."""
-    upto = np.concatenate((np.zeros((1, *rows.shape[1:])), rows.cumsum(axis=0)))
-    return np.diff(upto[ends], axis=0, prepend=upto[:1])
+def _counted(units: Ints, terms: Ints, lengths: Floats, n_terms: int) -> Table:
+    """Count what occurs (n_occurrences,), equal pairs of a unit and a term in a row."""
+    new = np.ones(len(units) + 1, dtype=bool)
+    new[1:-1] = (units[1:] != units[:-1]) | (terms[1:] != terms[:-1])
+    starts = np.flatnonzero(new)
+    counts, firsts = np.diff(starts).astype(np.float64), starts[:-1]
+    return Table(units[firsts], terms[firsts], counts, lengths, n_terms)
+
+
+def _ranges(first: Ints, sizes: Ints) -> Ints:
+    """Return ``first[i], first[i] + 1, ...``, ``sizes[i]`` of them, one range after the other."""
+    ends = np.cumsum(sizes)
+    ranges: Ints = np.arange(sizes.sum()) + np.repeat(first - (ends - sizes), sizes)
+    return ranges
+
+
+def _added(places: Ints, values: Floats, n: int) -> Floats:
+    """Add up values by place: (n,)."""
+    return np.bincount(places, values, minlength=n).astype(np.float64, copy=False)
+
+
+def _gram_numbers(grams: Ints, parts: Sequence[Terms]) -> Ints:
+    """Return the numbers (n_parts, m) of grams, given by code points (m, 3), in each part."""
+    characters, places = np.unique(grams, return_inverse=True)
+    digits = np.array([part.digits(characters) for part in parts], np.int64)
+    digits = digits.reshape(len(parts), len(characters))[:, places.reshape(grams.shape)]
+    first, second, third = digits.transpose(2, 0, 1)
+    base = np.array([len(part.alphabet) + 1 for part in parts], np.int64)[:, None]
+    two = grams[:, 2] == 0
+    numbers = first * base + second
+    numbers = np.where(two, numbers, numbers * base + third)
+    absent = (first == 0) | (second == 0) | ((third == 0) & ~two)
+    return np.where(absent, 0, numbers)
 
 
 def _words(text: str) -> list[str]:

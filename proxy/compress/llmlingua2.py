@@ -29,7 +29,7 @@ from proxy.compress.companions import best_first, forced_words, keep_components
 from proxy.compress.guarded import Scene, Steps, guarded, result_of, word_ratings
 from proxy.compress.layout import Material
 from proxy.compress.ports import KeepProbabilities, ScoreRequest, Scores
-from proxy.compress.relevance import rate_units
+from proxy.compress.relevance import Stack, rate_units
 from proxy.compress.result import TurnResult
 from proxy.compress.words import DIGITS, Scores1D, Word, Wording, read_wording
 from proxy.policy.schema import LLMLingua2
@@ -54,7 +54,8 @@ def _compress(scene: Scene, material: Material) -> Generator[ScoreRequest, Score
     rated = word_scores(wording, scores.classified)
     if scores.questions:
         asked = scores.questions[0]
-        relevance = rate_units(question or "", asked, material.terms, scores.documents)
+        stack = Stack.of(scores.documents)
+        relevance = rate_units(question or "", asked, material.terms, [stack])
         rated = steered(rated, relevance.standing[list(wording.unit)], method.question_weight)
     kept = keep_components(
         scene,

@@ -45,13 +45,13 @@ def shortlist(
 
 
 def filled(
-    documents: Sequence[Document], chosen: Sequence[int], read: Sequence[DocumentVectors]
+    documents: Sequence[Document],
+    chosen: Sequence[int],
+    read: Sequence[DocumentVectors],
+    width: int,
 ) -> tuple[DocumentVectors, ...]:
-    """Return vectors for all documents: those that were not read are similar to nothing."""
-    if len(chosen) == len(documents):
-        return tuple(read)
+    """Return vectors (``width``,) for all documents: those not read are similar to nothing."""
     found = dict(zip(chosen, read, strict=True))
-    width = read[0].whole.shape[0] if read else 1
     nothing = np.zeros(width, dtype=np.float32)
     return tuple(
         found.get(i) or _unread(len(document.units), nothing)

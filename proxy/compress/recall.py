@@ -10,15 +10,16 @@ it freezes like the rest (law 5), and its vectors are in the memo.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, islice
 
 import numpy as np
 
 from proxy.compress.layout import Material
-from proxy.compress.lexical import Terms
 from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
 from proxy.compress.reading import shortlist
-from proxy.compress.relevance import rate_units
+from proxy.compress.relevance import Stack, rate_units
 from proxy.compress.result import TurnResult
 from proxy.policy.schema import Recall
 from proxy.types import Address, Mark, Piece, Quote, Span, Turn
@@ -32,48 +33,77 @@ UnitOf = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
-    """The earlier turns that dropped something, and what is still missing of them."""
+class Chapter:
+    """A turn that dropped some of its units; ``vectors`` are its documents', where known."""
 
-    materials: Mapping[int, Material]
-    missing: frozenset[UnitOf]
+    turn: int
+    material: Material = field(repr=False)
+    dropped: frozenset[int]
+    vectors: Stack | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The earlier turns that dropped something, and what turns since then brought back.
+
+    Made anew with every request, so one more turn must cost next to nothing: what is in here, the
+    turns' results hold anyway.  Without slots, so that what it is asked again is kept.
+    """
+
+    chapters: tuple[Chapter, ...] = ()
+    recalled: tuple[frozenset[UnitOf], ...] = ()
 
     def then(self, turn: int, result: TurnResult) -> Archive:
         """Return the archive after one more turn; this very one where nothing changed."""
-        missing = (self.missing - result.recalled) if result.recalled else self.missing
-        if not result.dropped or result.material is None:
-            return replace(self, missing=missing) if result.recalled else self
-        dropped = frozenset((turn, number) for number in result.dropped)
-        return Archive({**self.materials, turn: result.material}, missing | dropped)
+        chapters, recalled = self.chapters, self.recalled
+        if result.recalled:
+            recalled = (*recalled, result.recalled)
+        if result.dropped and result.material is not None:
+            new = Chapter(turn, result.material, result.dropped, result.vectors)
+            chapters = (*chapters, new)
+        same = chapters is self.chapters and recalled is self.recalled
+        return self if same else Archive(chapters, recalled)
+
+    @cached_property
+    def back(self) -> frozenset[UnitOf]:
+        """What was brought back."""
+        return frozenset[UnitOf]().union(*self.recalled)
+
+    @cached_property
+    def misses(self) -> bool:
+        """Whether anything was dropped that did not come back."""
+        return any(self.is_missing(c, number) for c in self.chapters for number in c.dropped)
+
+    def is_missing(self, chapter: Chapter, number: int) -> bool:
+        """Whether a unit was dropped and did not come back."""
+        return number in chapter.dropped and (chapter.turn, number) not in self.back
 
     def documents(self) -> tuple[Document, ...]:
-        """Return the documents, turn by turn."""
-        return tuple(d for material in self.materials.values() for d in material.embeddable)
+        """Return the documents whose vectors are not known, turn by turn."""
+        return tuple(chain.from_iterable(c.material.embeddable for c in self._unread()))
 
     def shortlist(self, question: str) -> tuple[int, ...]:
         """Return which of the documents have to be embedded."""
-        data = [rows for material in self.materials.values() for rows in material.data]
-        return shortlist(question, self.terms(), self.documents(), data)
+        unread = self._unread()
+        terms = [part for chapter in unread for part in chapter.material.terms]
+        data = [rows for chapter in unread for rows in chapter.material.data]
+        return shortlist(question, terms, self.documents(), data)
 
-    def numbered(self) -> Iterator[UnitOf]:
-        """Yield every unit, kept or dropped, in the order of the conversation."""
-        for turn, material in self.materials.items():
-            yield from ((turn, number) for number in range(len(material.units)))
+    def stacks(self, read: Sequence[DocumentVectors]) -> list[Stack]:
+        """Return the vectors of each chapter; ``read`` are those of ``documents``."""
+        rest = iter(read)
+        return [
+            Stack.of([*islice(rest, len(chapter.material.embeddable))])
+            if chapter.vectors is None
+            else chapter.vectors
+            for chapter in self.chapters
+        ]
 
-    def cost(self, unit: UnitOf) -> int:
-        """Tokens of a unit with the gap after it."""
-        return self.materials[unit[0]].costs[unit[1]]
-
-    def terms(self) -> list[Terms]:
-        """Return the index of the units, in the order of ``numbered``."""
-        return [part for material in self.materials.values() for part in material.terms]
-
-    def is_frame(self, unit: UnitOf) -> bool:
-        """Whether a unit only frames its document."""
-        return self.materials[unit[0]].units[unit[1]].frame
+    def _unread(self) -> list[Chapter]:
+        return [chapter for chapter in self.chapters if chapter.vectors is None]
 
 
-EMPTY = Archive({}, frozenset())
+EMPTY = Archive()
 
 
 def archive(past: Iterable[TurnResult]) -> Archive:
@@ -88,38 +118,42 @@ def wanted(
     store: Archive,
     question: str,
     asked: QuestionVectors,
-    documents: Sequence[DocumentVectors],
+    stacks: Sequence[Stack],
     policy: Recall,
 ) -> frozenset[UnitOf]:
     """Return the missing units among the best under a question, as far as ``policy`` goes.
 
-    Units that are still there count towards the share, so a question that the kept text answers
-    brings back little.
+    ``stacks`` are the vectors of the chapters.  Units that are still there count towards the
+    share, so a question that the kept text answers brings back little.
     """
-    units = list(store.numbered())
-    relevance = rate_units(question, asked, store.terms(), documents)
-    if not units or relevance.similarity.max() < SIMILARITY:
+    terms = [part for chapter in store.chapters for part in chapter.material.terms]
+    relevance = rate_units(question, asked, terms, stacks)
+    if relevance.similarity.max(initial=0.0) < SIMILARITY:
         return frozenset()
-    room = policy.share * sum(sum(material.costs) for material in store.materials.values())
+    ends = np.cumsum([len(chapter.material.units) for chapter in store.chapters])
+    high = np.flatnonzero(relevance.standing >= policy.min_relevance)
+    best = high[np.argsort(-relevance.scores[high], kind="stable")]
+    room = policy.share * sum(chapter.material.cost for chapter in store.chapters)
     chosen: set[UnitOf] = set()
-    for i in np.argsort(-relevance.scores, kind="stable"):
-        unit = units[i]
-        if relevance.standing[i] < policy.min_relevance:
-            break
-        if store.is_frame(unit) or store.cost(unit) > room:
+    for unit, at in zip(best.tolist(), ends.searchsorted(best, "right").tolist(), strict=True):
+        chapter = store.chapters[at]
+        number = unit - int(ends[at]) + len(chapter.material.units)
+        cost = chapter.material.costs[number]
+        if chapter.material.units[number].frame or cost > room:
             continue
-        room -= store.cost(unit)
-        if unit in store.missing:
-            chosen.add(unit)
+        room -= cost
+        if store.is_missing(chapter, number):
+            chosen.add((chapter.turn, number))
     return frozenset(chosen)
 
 
 def block(store: Archive, chosen: frozenset[UnitOf]) -> tuple[Piece, ...]:
     """Return the quoted block: heading, then each document's title and its chosen units."""
     pieces: list[Piece] = [Mark.RECALL_HEADING]
-    for turn, material in store.materials.items():
+    for chapter in store.chapters:
+        material = chapter.material
         for numbers in material.documents:
-            mine = [n for n in numbers if (turn, n) in chosen]
+            mine = [n for n in numbers if (chapter.turn, n) in chosen]
             if mine:
                 title = [n for n in numbers if material.units[n].frame and n < mine[0]]
                 pieces += _quoted(material, [*title, *mine])

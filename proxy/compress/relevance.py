@@ -14,12 +14,13 @@ other scripts, which then count by their letters.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.compress.lexical import Terms, count_terms
+from proxy.compress.lexical import Ints, Terms, count_terms
 from proxy.compress.ports import DocumentVectors, QuestionVectors, Vector
 
 DOCUMENT_SHARE = 0.6
@@ -46,24 +47,50 @@ class Relevance:
     standing: Scores1D
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Vectors of a turn's documents one below the other, and what no question changes of them."""
+
+    rows: Vector = field(repr=False)  # (n_units + n_documents, d): units, then documents
+    norms: Scores1D  # (n_units + n_documents,)
+    read: NDArray[np.bool_]  # (n_units,) whether the encoder reads anything of a unit
+    sizes: Ints  # (n_documents,) units of each
+
+    @classmethod
+    def of(cls, documents: Sequence[DocumentVectors]) -> Self:
+        """Stack the vectors of one document or more."""
+        units = [document.units for document in documents]
+        rows = np.concatenate([*units, [document.whole for document in documents]])
+        read = np.concatenate([document.unit_tokens for document in documents]) > 0
+        sizes = np.array([len(document.units) for document in documents], np.int64)
+        return cls(rows, _norms(rows), read, sizes)
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes this keeps alive."""
+        return sum(a.nbytes for a in (self.rows, self.norms, self.read, self.sizes))
+
+    def cosines(self, vector: Vector) -> tuple[Scores1D, Scores1D]:
+        """Return the cosines of units (n_units,) and of documents (n_documents,) with a vector."""
+        found = _cosine(self.rows, self.norms, vector)
+        return found[: len(self.read)], found[len(self.read) :]
+
+
 def rate_units(
-    question: str,
-    asked: QuestionVectors,
-    terms: Sequence[Terms],
-    documents: Sequence[DocumentVectors],
+    question: str, asked: QuestionVectors, terms: Sequence[Terms], stacks: Sequence[Stack]
 ) -> Relevance:
-    """Rate the units of ``documents``; ``terms`` index the same units in the same order.
+    """Rate the units of the documents in ``stacks``; ``terms`` index them in the same order.
 
     An empty turn gives empty figures.
     """
-    if not documents:
+    if not stacks:
         return Relevance(np.zeros(0), np.zeros(0), np.zeros(0))
-    sizes = [len(document.units) for document in documents]
-    units = np.concatenate([document.units for document in documents])  # (n, d)
-    wholes = cosine(np.stack([document.whole for document in documents]), asked.final)
+    cosines = [stack.cosines(asked.final) for stack in stacks]
+    units, wholes = (np.concatenate(found) for found in zip(*cosines, strict=True))
+    sizes = np.concatenate([stack.sizes for stack in stacks])
     around = np.repeat(wholes, sizes)
-    read = np.concatenate([document.unit_tokens for document in documents]) > 0  # (n,)
-    similarity = (np.where(read, cosine(units, asked.final), around) + around) / 2
+    read = np.concatenate([stack.read for stack in stacks])
+    similarity = (np.where(read, units, around) + around) / 2
     weight = lexical_weight(question, asked.tokens)
     scores = _z(similarity) + weight * _lexical(question, terms, sizes)
     return Relevance(
@@ -111,7 +138,7 @@ def lexical_weight(question: str, tokens: int) -> float:
     )
 
 
-def _lexical(question: str, terms: Sequence[Terms], sizes: Sequence[int]) -> Scores1D:
+def _lexical(question: str, terms: Sequence[Terms], sizes: Ints) -> Scores1D:
     """BM25 of units, and of the documents they stand in; ``sizes`` are units per document."""
     counts = count_terms(question, terms)
     around = np.repeat(counts.of_documents(sizes).scores(), sizes)
@@ -120,11 +147,19 @@ def _lexical(question: str, terms: Sequence[Terms], sizes: Sequence[int]) -> Sco
 
 def cosine(rows: Vector, vector: Vector) -> Scores1D:
     """Cosines (n,) of rows (n, d) with one vector (d,); zero where either has no length."""
-    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(vector)
+    return _cosine(rows, _norms(rows), vector)
+
+
+def _cosine(rows: Vector, norms: Scores1D, vector: Vector) -> Scores1D:
     dots = rows.astype(np.float64) @ vector.astype(np.float64)
+    lengths = norms * np.linalg.norm(vector)
     out: Scores1D = np.zeros(len(rows))
-    np.divide(dots, norms, out=out, where=norms > 0)
+    np.divide(dots, lengths, out=out, where=lengths > 0)
     return out
+
+
+def _norms(rows: Vector) -> Scores1D:
+    return np.asarray(np.linalg.norm(rows, axis=1), np.float64)
 
 
 def _z(values: Scores1D) -> Scores1D:

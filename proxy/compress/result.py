@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from proxy.compress.layout import Material
+from proxy.compress.relevance import Stack
 from proxy.types import Address, Component, Count, LeafEdit, Outcome, Reason, Segment
 
 Counts = Mapping[Component, Count]
@@ -38,8 +39,9 @@ class TurnResult:
     ``dropped`` are unit numbers (``layout.Material``) that the edits leave out; ``recalled`` are
     (turn, unit) pairs that this turn brought back; ``restores`` says that this turn's ask needs
     everything before it whole (law 12).  ``material`` is there where something was dropped.
-    ``sizes`` are the tokens of each segment, without what recall brought back.  ``ratings`` are
-    there to be looked at.
+    ``sizes`` are the tokens of each segment, without what recall brought back.  ``vectors`` are
+    those of the material's documents, where all of them were read: recall need not ask for them.
+    ``ratings`` are there to be looked at.
     """
 
     components: Counts
@@ -51,6 +53,7 @@ class TurnResult:
     restores: bool = False
     material: Material | None = field(default=None, repr=False)
     sizes: tuple[Count, ...] = field(default=(), repr=False)
+    vectors: Stack | None = field(default=None, repr=False, compare=False)
     ratings: Ratings | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -58,6 +61,7 @@ class TurnResult:
         """About how many bytes this keeps alive for recall: texts, their n-grams, units."""
         own = 1_000 + 100 * len(self.sizes)
         own += 0 if self.ratings is None else self.ratings.weight_bytes
+        own += 0 if self.vectors is None else self.vectors.nbytes
         if self.material is None:
             return own
         characters = sum(map(len, self.material.texts.values()))
