@@ -175,7 +175,8 @@ class Turn:
     last question in the turn itself or, where the turn has none (tool results), the latest
     earlier turn's.  ``hints`` are the tool calls that the turn's results answer: name, arguments.
     ``instructions`` are those in force: every instruction segment up to the end of this turn,
-    oldest first.  Nothing in here depends on later turns (law 5).
+    oldest first.  ``digest`` is that of the segments which do not close the turn.  Nothing in here
+    depends on later turns (law 5).
     """
 
     index: int
@@ -185,6 +186,7 @@ class Turn:
     own_question: bool = False
     hints: tuple[str, ...] = field(default=(), repr=False)
     instructions: tuple[str, ...] = field(default=(), repr=False)
+    digest: bytes = field(default=b"", repr=False)
 
 
 class Mark(StrEnum):

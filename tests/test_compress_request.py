@@ -175,7 +175,7 @@ def test_what_is_remembered_weighs_more_than_its_texts():
         (turn,) = run.turns
         layout, *_ = run.memory.values()
         made = read_material(turn, run.policy, ENCODING)
-        tagged = Tagged(turn.segments, turn.question, turn.instructions)
+        tagged = Tagged(turn.segments, turn.digest, turn.question, turn.instructions)
         return [each.weight_bytes for each in (layout, tagged, *made.cuts)]
 
     small, large = (
@@ -193,6 +193,35 @@ def test_a_later_turn_costs_its_own_work_only():
     later = Run([LIGHTHOUSE, assistant("Holm."), BREAD], memory=memory)
     asked = [question for request in later.answers.asked for question in request.questions]
     assert asked == [BREAD["content"]]
+
+
+def test_recall_asks_for_no_document_that_was_read_in_its_own_turn():
+    memory = Notes()
+    messages = [LIGHTHOUSE, assistant("Holm."), BREAD]
+    Run([LIGHTHOUSE], memory=memory)
+    later = Run(messages, memory=memory)
+    assert [document for request in later.answers.asked for document in request.documents] == []
+    assert FACTS[1] in later.text(2)
+
+
+def test_recall_asks_for_the_documents_of_a_method_that_read_none():
+    method = {"name": "lexical"}
+    first, later = Run([LIGHTHOUSE], policy(method=method)), [LIGHTHOUSE, assistant("Holm."), BREAD]
+    run = Run(later, policy(method=method), memory=first.memory)
+    asked = [document for request in run.answers.asked for document in request.documents]
+    (turn, _) = run.turns
+    assert asked == [*read_material(turn, run.policy, ENCODING).embeddable]
+    assert FACTS[1] in run.text(2)
+
+
+def test_of_rows_too_long_to_be_read_words_decide():
+    rows = [{"name": name, "text": f"{name} and more " * 1200} for name in ("elm", "oak", "yew")]
+    run = Run(
+        [user(f"{json.dumps(rows)}\n\nWhat is said of the oak?")], policy(flat_relevance="pass")
+    )
+    assert [document for request in run.answers.asked for document in request.documents] == []
+    (kept,) = json.loads(run.text(0).split("\n\n")[0])
+    assert kept["name"] == "oak"
 
 
 @pytest.mark.parametrize(

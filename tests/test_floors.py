@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "proxy"
 
 FLOORS = [
-    {"types", "errors"},
+    {"types", "errors", "digests"},
     {"wire", "policy", "tokens", "settings"},
     {"tagging", "compress"},
     {"upstream", "engine", "scorers", "ledger", "memo", "writing"},

@@ -7,7 +7,7 @@ verbatim because a deadline was missed stays so (law 8).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Protocol, Self, TypeAlias
@@ -18,6 +18,7 @@ from proxy.compress.methods import METHODS
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
 from proxy.compress.result import Compressed, SentTurn, Sized, TurnResult, verbatim
 from proxy.compress.units import Cuts
+from proxy.digests import digest_of
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
 from proxy.policy.schema import Policy
 from proxy.types import Component, Count, Kind, Leaf, LeafEdit, Mode, Outcome, Reason, Turn
@@ -59,7 +60,7 @@ def compress(
     key = _opening(policy, encoding, revision)
     protected = _protected_turns(turns, policy)
     for turn in turns:
-        own = _digest(_own_words(turn))
+        own = _own(turn)
         key = _linked(key, own)
         keys.append(key)
         if turn.index < protected:
@@ -76,7 +77,7 @@ def compress(
             past = Past(before=past.before, sent=past.before)
         results.append(result)
         said = _closing_leaves(turn)
-        texts.append(_Texts(own, _digest(leaf.text for leaf in said) if said else b""))
+        texts.append(_Texts(own, digest_of(leaf.text for leaf in said) if said else b""))
         ends.append(())
         if said:
             key = _linked(key, texts[-1].closing)
@@ -170,29 +171,17 @@ def keep_verbatim(compressed: Compressed, turns: Sequence[Turn], memory: Memory)
 
 
 def _opening(policy: Policy, encoding: Encoding, revision: str) -> bytes:
-    return _digest([policy.fingerprint, encoding.name, revision])
+    return digest_of([policy.fingerprint, encoding.name, revision])
 
 
-def _own_words(turn: Turn) -> list[str]:
-    """Return what a turn's form depends on: not its closing assistant message."""
-    closing = {m.index for m in turn.messages if m.role == "assistant"}
-    roles = [m.role for m in turn.messages if m.index not in closing]
-    own = [s for s in turn.segments if s.address.message not in closing]
-    texts = [f"{s.address}:{s.component}:{s.kind}:{s.text}" for s in own]
-    return [*roles, *texts, str(turn.question), str(turn.own_question), *turn.hints]
+def _own(turn: Turn) -> bytes:
+    """Return the digest of what a turn's form depends on: not its closing assistant message."""
+    words = (turn.digest.hex(), str(turn.question), str(turn.own_question), *turn.hints)
+    return digest_of(words)
 
 
 def _closing_leaves(turn: Turn) -> list[Leaf]:
     return [leaf for m in turn.messages if m.role == "assistant" for leaf in m.leaves]
-
-
-def _digest(words: Iterable[str]) -> bytes:
-    digest = blake2b(digest_size=32)
-    for word in words:
-        raw = word.encode("utf-8", errors="surrogatepass")
-        digest.update(len(raw).to_bytes(8, "little"))
-        digest.update(raw)
-    return digest.digest()
 
 
 def _linked(key: bytes, digest: bytes) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import blake2b, sha256
 
+from proxy.digests import digest_of
 from proxy.types import Arm, Request
 
 
@@ -21,12 +22,7 @@ def opening_of(request: Request) -> bytes | None:
     """Return the digest of a conversation's start, 32 bytes; None where the request has none."""
     if request.continues or not request.messages:
         return None
-    digest = blake2b(digest_size=32)
-    for word in _opening_words(request):
-        raw = word.encode("utf-8", errors="surrogatepass")
-        digest.update(len(raw).to_bytes(8, "little"))
-        digest.update(raw)
-    return digest.digest()
+    return digest_of(_opening_words(request))
 
 
 def _opening_words(request: Request) -> Iterator[str]:

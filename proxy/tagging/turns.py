@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import groupby
 from typing import Protocol
 
+from proxy.digests import digest_of
 from proxy.policy.schema import Tagging
 from proxy.tagging.decide import Draft, decide
 from proxy.tagging.kinds import result_kind
@@ -46,9 +46,13 @@ _TASK_RULES = frozenset({"command", "introduction", "label", "tag", "kept"})
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """What the messages of one turn say by themselves: its own question, what it instructs."""
+    """What the messages of one turn say by themselves: its own question, what it instructs.
+
+    ``digest`` is that of the segments which do not close the turn.
+    """
 
     segments: tuple[Segment, ...]
+    digest: bytes = field(repr=False)
     question: str | None = field(default=None, repr=False)
     instructions: tuple[str, ...] = field(default=(), repr=False)
 
@@ -98,6 +102,7 @@ def turns(request: Request, options: Tagging, memory: Memory | None = None) -> t
                 index=index,
                 messages=run,
                 segments=tagged.segments,
+                digest=tagged.digest,
                 question=question,
                 own_question=tagged.question is not None,
                 hints=_hints(run, calls),
@@ -119,7 +124,8 @@ def _remembered(
     found = None if memory is None else memory.get(key)
     if found is None:
         segments = _segments(run, tags, demonstration=demonstration)
-        found = Tagged(segments, _question(run, segments), _instructions(segments))
+        digest = _digest(run, segments)
+        found = Tagged(segments, digest, _question(run, segments), _instructions(segments))
         if memory is not None:
             memory.put(key, found)
     return found
@@ -127,15 +133,20 @@ def _remembered(
 
 def _key(run: Sequence[Message], tags: Mapping[str, Label], *, demonstration: bool) -> bytes:
     """Hash all that the tags of a turn depend on."""
-    digest = blake2b(f"{sorted(tags.items())}{demonstration}".encode(), digest_size=32)
+    words = [f"{sorted(tags.items())}{demonstration}"]
     for message in run:
-        head = (message.index, message.role, message.name, len(message.leaves))
-        digest.update(f"{head!r}".encode("utf-8", "surrogatepass"))
+        words.append(f"{message.index}:{message.role}:{message.name!r}:{len(message.leaves)}")
         for leaf in message.leaves:
-            text = leaf.text.encode("utf-8", "surrogatepass")
-            digest.update(f"{leaf.address.part}:{len(text)}:".encode())
-            digest.update(text)
-    return digest.digest()
+            words += str(leaf.address.part), leaf.text
+    return digest_of(words)
+
+
+def _digest(run: Sequence[Message], segments: Sequence[Segment]) -> bytes:
+    """Hash what a turn is made of but for its closing message, which was not there at first."""
+    closing = {m.index for m in run if m.role == "assistant"}
+    roles = [m.role for m in run if m.index not in closing]
+    own = [s for s in segments if s.address.message not in closing]
+    return digest_of([*roles, *(f"{s.address}:{s.component}:{s.kind}:{s.text}" for s in own)])
 
 
 def _runs(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
