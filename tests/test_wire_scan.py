@@ -322,6 +322,33 @@ def test_strings_are_decoded_as_json_has_them(quoted, text):
     assert decode_string(quoted) == text
 
 
+PARTS = [r"\"", r"\\", r"\\\"", r"\n", r"\u00e9", r"\ud83d", "é", "ab", " "]
+
+
+@given(
+    st.lists(st.sampled_from(PARTS), max_size=90), st.sampled_from(["", "]", ',"x"]', '"', "\\"])
+)
+def test_a_text_is_what_json_reads_and_ends_where_the_string_does(parts, after):
+    quoted = f'"{"".join(parts)}"'
+    cursor = Cursor(f"{quoted}{after}".encode())
+    assert cursor.text() == json.loads(quoted)
+    assert cursor.position == len(quoted.encode())
+
+
+@given(st.lists(st.sampled_from([*PARTS, '"', "\n", r"\x", "1"]), max_size=12).map("".join))
+def test_a_text_is_refused_as_a_string_is(raw):
+    found = []
+    for read in (Cursor.text, Cursor.string):
+        cursor = Cursor(raw.encode())
+        try:
+            read(cursor)
+        except Unparsed as error:
+            found.append((error.detail, error.__context__))
+        else:
+            found.append(cursor.position)
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("raw", "detail"),
     [

@@ -176,10 +176,10 @@ def sorted_leaves(request):
     return sorted(leaves_of(request).values(), key=lambda leaf: leaf.raw)
 
 
-def written(request, piece, own):
+def written(request, piece, own, *, ascii_marks):
     """The slow twin: one spelling per character, then a slice of the list."""
     if isinstance(piece, Mark):
-        return json.dumps(piece)[1:-1]
+        return json.dumps(piece, ensure_ascii=ascii_marks)[1:-1]
     address, span = piece if isinstance(piece, Quote) else (own, piece)
     start, end = leaves_of(request)[address].raw
     return "".join(CHARACTER.findall(request.raw[start + 1 : end - 1].decode())[slice(*span)])
@@ -216,13 +216,16 @@ def test_kept_and_quoted_text_keeps_the_callers_spelling(drawn):
     after = parse(splice(request, edits))
     for edit in edits:
         start, end = leaves_of(after)[edit.address].raw
-        spelled = "".join(written(request, piece, edit.address) for piece in edit.pieces)
+        spelled = [
+            "".join(written(request, piece, edit.address, ascii_marks=way) for piece in edit.pieces)
+            for way in (True, False)
+        ]
         forged = render(edit, leaves) != "".join(
             piece.value if isinstance(piece, Mark) else text_of(piece, edit.address, leaves)
             for piece in edit.pieces
         )
         if not forged:
-            assert after.raw[start + 1 : end - 1].decode() == spelled
+            assert after.raw[start + 1 : end - 1].decode() in spelled
 
 
 def text_of(piece, own, leaves):
@@ -290,6 +293,22 @@ def test_no_two_halves_are_joined_whichever_they_are(high, low):
     request = chat(f"a{high}-{low}b")
     edit = LeafEdit(Address(0, 0), (Span(0, 2), Span(3, 5)))
     assert splice(request, [edit]) == request.raw
+
+
+@pytest.mark.parametrize(
+    ("content", "other", "made"),
+    [
+        ("é\\n語", "😀", '"é😀…"'),  # as little is escaped as may be
+        (r"\u00e9\n\u8a9e", r"\ud83d\ude00", r'"\u00e9\ud83d\ude00\u2026"'),  # all but ASCII
+        (r"\u00e9\n\u8a9e", "😀", r'"\u00e9😀\u2026"'),  # now the one, now the other
+        (r"\u00E9\n\u8a9e", r"\ud83d\ude00", r'"\u00E9\ud83d\ude00\u2026"'),  # as nobody writes
+        (r"\ud83d\n\u8a9e", r"\u00e9", r'"\ud83d\u00e9\u2026"'),  # what UTF-8 cannot have
+    ],
+)
+def test_a_leaf_is_spelled_as_it_came_however_that_is(content, other, made):
+    pieces = (Span(0, 1), Quote(Address(1, 0), Span(0, 1)), Mark.ELISION)
+    edits = [LeafEdit(Address(0, 0), pieces), LeafEdit(Address(1, 0), ())]
+    assert contents_of(splice(chat(content, other), edits))[0] == made
 
 
 def test_what_is_written_is_told_from_what_it_means():

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from proxy.types import Address, Message, Request, ToolCall
 from proxy.wire.errors import Unparsed
 from proxy.wire.reading import BREAKPOINTS, Content, Glimpse, Reader, glimpse, texts_of_content
-from proxy.wire.scan import Json
+from proxy.wire.scan import WS, Json
 
 _TEXT = frozenset({"text"})
+
+_PLAIN_HEAD = re.compile(
+    WS.join([rb"\{", rb'"role"', rb":", rb'"([a-z]+)"', rb",", rb'"content"', rb":", rb'(?=")'])
+)
+_PLAIN_TAIL = re.compile(WS + rb"\}")
 
 
 def parse_chat(raw: bytes) -> Request:
@@ -60,7 +66,9 @@ class _ChatReader(Reader):
 
     def _messages(self) -> tuple[Message, ...]:
         self.cursor.expect(Json.LIST, "messages")
-        return tuple([self._message(index) for index in self.cursor.elements()])
+        return tuple(
+            [self._plain(index) or self._message(index) for index in self.cursor.elements()]
+        )
 
     def _message(self, index: int) -> Message:
         where = f"messages[{index}]"
@@ -96,10 +104,22 @@ class _ChatReader(Reader):
             breakpoint=marked or content.breakpoint,
         )
 
+    def _plain(self, index: int) -> Message | None:
+        """Read a message that is a role and a text, as most are; None where it is another."""
+        start = self.cursor.position
+        head = self.cursor.take(_PLAIN_HEAD)
+        if head is None:
+            return None
+        leaf = self.leaf(Address(index, 0))
+        if self.cursor.take(_PLAIN_TAIL) is None:
+            self.cursor.back(start)
+            return None
+        return Message(index, head[1].decode(), (leaf,))
+
     def _content(self, message: int, where: str) -> Content:
         kind = self.cursor.peek()
         if kind is Json.STRING:
-            return Content((self.leaf(Address(message, 0), self.cursor.string()),))
+            return Content((self.leaf(Address(message, 0)),))
         if kind is Json.NULL:
             return Content()
         if kind is not Json.LIST:
@@ -121,7 +141,7 @@ class _ChatReader(Reader):
             if key == "function":
                 found |= self._function()
             elif key == "id" and self.cursor.peek() is Json.STRING:
-                found["id"] = self.text()
+                found["id"] = self.cursor.text()
         return ToolCall(**found) if len(found) == 3 else None
 
     def _function_call(self) -> tuple[ToolCall, ...]:
@@ -134,7 +154,7 @@ class _ChatReader(Reader):
         found: dict[str, str] = {}
         for key in self.cursor.members() if self.cursor.peek() is Json.OBJECT else ():
             if key in {"name", "arguments"} and self.cursor.peek() is Json.STRING:
-                found[key] = self.text()
+                found[key] = self.cursor.text()
         return found
 
 

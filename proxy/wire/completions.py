@@ -78,5 +78,4 @@ class _CompletionReader(Reader):
         return tuple(prompts)
 
     def _prompt(self, number: int) -> Message:
-        address, place = Address(number, 0), self.cursor.string()
-        return Message(number, "user", (self.leaf(address, place),))
+        return Message(number, "user", (self.leaf(Address(number, 0)),))

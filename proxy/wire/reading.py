@@ -15,7 +15,7 @@ import orjson
 
 from proxy.types import Address, Leaf, Reason, Span
 from proxy.wire.errors import Unparsed
-from proxy.wire.scan import Cursor, Json, decode_string
+from proxy.wire.scan import Cursor, Json
 
 BREAKPOINTS: Final = frozenset({"cache_control", "prompt_cache_breakpoint"})
 
@@ -69,38 +69,35 @@ class Reader:
 
     def _part(self, address: Address, where: str) -> Content:
         self.cursor.expect(Json.OBJECT, where)
-        strings: dict[str, Span] = {}
+        kind: str | None = None
+        leaf: Leaf | None = None
         marked = False
         for key in self.members(f"{where}.", ("type", "text")):
             if key in {"type", "text"} and self.cursor.peek() is Json.STRING:
-                strings[key] = self.cursor.string()
+                if key == "type":
+                    kind = self.cursor.text()
+                else:
+                    leaf = self.leaf(address)
             elif key in BREAKPOINTS:
                 marked = marked or self.given()
-        kind, text = strings.get("type"), strings.get("text")
-        if kind is None or text is None or self.decode(kind) not in self.part_types:
+        if leaf is None or kind not in self.part_types:
             return Content((), marked)
-        return Content((self.leaf(address, text),), marked)
+        return Content((leaf,), marked)
 
-    def leaf(self, address: Address, raw: Span) -> Leaf:
-        """Make the leaf of a string that was passed."""
-        return Leaf(address, self.decode(raw), raw)
-
-    def decode(self, span: Span) -> str:
-        """Return the text of a string that was passed."""
-        return decode_string(self.raw[span.start : span.end])
+    def leaf(self, address: Address) -> Leaf:
+        """Read the string ahead as a leaf."""
+        start = self.cursor.position
+        text = self.cursor.text()
+        return Leaf(address, text, Span(start, self.cursor.position))
 
     def given(self) -> bool:
         """Tell whether the value ahead is anything but null."""
         return self.cursor.peek() is not Json.NULL
 
-    def text(self) -> str:
-        """Read the string ahead."""
-        return self.decode(self.cursor.string())
-
     def string(self, where: str) -> str:
         """Read a string; raise where there is something else."""
         self.cursor.expect(Json.STRING, where)
-        return self.text()
+        return self.cursor.text()
 
     def nullable_string(self, where: str) -> str | None:
         """Read a string or null."""
@@ -129,7 +126,7 @@ class Reader:
         wanted = False
         for key in self.cursor.members() if self.cursor.peek() is Json.OBJECT else ():
             if key == "type" and self.cursor.peek() is Json.STRING:
-                wanted = self.text() != "text"
+                wanted = self.cursor.text() != "text"
         return wanted
 
 

@@ -138,7 +138,7 @@ class _ResponsesReader(Reader):
         marked = False
         for key in self.members(f"{where}.", _ON_THE_PATH):
             if key in _STRINGS and self.cursor.peek() is Json.STRING:
-                strings[key] = self.text()
+                strings[key] = self.cursor.text()
             elif key in {"content", "output"}:
                 texts[key] = self._content(index, f"{where}.{key}")
             elif key in BREAKPOINTS:
@@ -164,7 +164,7 @@ class _ResponsesReader(Reader):
         return self.parts(index, where) if kind is Json.LIST else Content()
 
     def _whole(self, index: int) -> Content:
-        return Content((self.leaf(Address(index, 0), self.cursor.string()),))
+        return Content((self.leaf(Address(index, 0)),))
 
 
 def _silent(index: int) -> Message:

@@ -5,11 +5,13 @@ is read so can be written back unchanged.  This scanner walks the bytes once, ch
 them against RFC 8259, and yields keys and byte ranges.  Numbers are never decoded, so that
 ``1e400`` and thirty-digit integers are as good as any other.
 
-How it stays fast: regular expressions step over strings and over whole values up to ``_DEPTH``
-levels deep in one match, so that Python runs once per key on the path we care about.  Every
-quantifier is possessive: no backtracking, hence linear time and constant memory.  What is nested
-deeper is walked with a stack of our own, so that no depth overflows the interpreter's; and a body
-made to cost (a million tiny nested values) runs into ``MAX_STEPS`` instead of holding up the rest.
+How it stays fast: the texts that we want are read by orjson, which checks them as it goes (what it
+does not know, half a surrogate pair, is left to ``json``).  Regular expressions step over other
+strings and over whole values up to ``_DEPTH`` levels deep in one match, so that Python runs once
+per key on the path we care about.  Every quantifier is possessive: no backtracking, hence linear
+time and constant memory.  What is nested deeper is walked with a stack of our own, so that no depth
+overflows the interpreter's; and a body made to cost (a million tiny nested values) runs into
+``MAX_STEPS`` instead of holding up the rest.
 """
 
 from __future__ import annotations
@@ -19,59 +21,61 @@ import re
 from collections.abc import Iterator
 from enum import StrEnum
 
+import orjson
+
 from proxy.types import Span
 from proxy.wire.errors import Unparsed
 
 MAX_STEPS = 1_000_000
 """Matches spent on one body: about a second.  10,000 chat messages take some 100,000."""
 
+_ESCAPED_QUOTES = 40  # where a text has more of them, the regular expression is as quick
 _DEPTH = 3  # levels of nesting that one match swallows; the pattern doubles with each
 
-_WS = rb"[ \t\n\r]*+"
+WS = rb"[ \t\n\r]*+"
 _STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
 _NUMBER = rb"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
-_KEY = _STRING + _WS + rb":" + _WS
+_KEY = _STRING + WS + rb":" + WS
 
 
 def _value(depth: int) -> bytes:
     """Return the pattern of any value nested at most ``depth`` levels deep."""
     if depth == 0:
         return rb"(?:" + _STRING + rb"|" + _NUMBER + rb"|true|false|null)"
-    inner = _value(depth - 1) + _WS
+    inner = _value(depth - 1) + WS
     # A comma must not be followed by the closing bracket; without one, the bracket must follow.
-    items = rb"\[" + _WS + rb"(?:" + inner + rb"(?:," + _WS + rb"(?!\])|(?=\])))*+\]"
-    members = rb"\{" + _WS + rb"(?:" + _KEY + inner + rb"(?:," + _WS + rb"(?!\})|(?=\})))*+\}"
+    items = rb"\[" + WS + rb"(?:" + inner + rb"(?:," + WS + rb"(?!\])|(?=\])))*+\]"
+    members = rb"\{" + WS + rb"(?:" + _KEY + inner + rb"(?:," + WS + rb"(?!\})|(?=\})))*+\}"
     return rb"(?:" + _value(0) + rb"|" + items + rb"|" + members + rb")"
 
 
-_ITEMS = rb"(?:" + _value(_DEPTH) + _WS + rb"," + _WS + rb")*+"
-_MEMBERS = rb"(?:" + _KEY + _value(_DEPTH) + _WS + rb"," + _WS + rb")*+"
+_ITEMS = rb"(?:" + _value(_DEPTH) + WS + rb"," + WS + rb")*+"
+_MEMBERS = rb"(?:" + _KEY + _value(_DEPTH) + WS + rb"," + WS + rb")*+"
 
-_SPACE = re.compile(_WS)
+_SPACE = re.compile(WS)
 _TEXT = re.compile(_STRING)
 _VALUE = re.compile(_value(_DEPTH))
-_END = re.compile(_WS + rb"\Z")
+_END = re.compile(WS + rb"\Z")
 
 # Group 1 is the closing bracket or, walking an object, the key: what the caller must know.
-_FIRST_KEY = re.compile(rb"\{" + _WS + rb"(?:\}|(" + _STRING + rb")" + _WS + rb":" + _WS + rb")")
-_NEXT_KEY = re.compile(
-    _WS + rb"(?:\}|," + _WS + rb"(" + _STRING + rb")" + _WS + rb":" + _WS + rb")"
-)
-_FIRST_ITEM = re.compile(rb"\[" + _WS + rb"(\])?+")
-_NEXT_ITEM = re.compile(_WS + rb"(?:(\])|," + _WS + rb")")
+_FIRST_KEY = re.compile(rb"\{" + WS + rb"(?:\}|(" + _STRING + rb")" + WS + rb":" + WS + rb")")
+_NEXT_KEY = re.compile(WS + rb"(?:\}|," + WS + rb"(" + _STRING + rb")" + WS + rb":" + WS + rb")")
+_FIRST_ITEM = re.compile(rb"\[" + WS + rb"(\])?+")
+_NEXT_ITEM = re.compile(WS + rb"(?:(\])|," + WS + rb")")
 
 _OPEN_LIST, _OPEN_OBJECT = b"[{"
+_BACKSLASH = ord("\\")
 _ENTER = {
-    _OPEN_LIST: re.compile(rb"\[" + _WS + _ITEMS),
-    _OPEN_OBJECT: re.compile(rb"\{" + _WS + _MEMBERS + _KEY),
+    _OPEN_LIST: re.compile(rb"\[" + WS + _ITEMS),
+    _OPEN_OBJECT: re.compile(rb"\{" + WS + _MEMBERS + _KEY),
 }
 _AFTER = {
-    _OPEN_LIST: re.compile(_WS + rb"(?:(\])|," + _WS + _ITEMS + rb")"),
-    _OPEN_OBJECT: re.compile(_WS + rb"(?:(\})|," + _WS + _MEMBERS + _KEY + rb")"),
+    _OPEN_LIST: re.compile(WS + rb"(?:(\])|," + WS + _ITEMS + rb")"),
+    _OPEN_OBJECT: re.compile(WS + rb"(?:(\})|," + WS + _MEMBERS + _KEY + rb")"),
 }
 
 # Where a match that should have ended in a key broke off: only errors need to know.
-_BROKE_OFF = re.compile(_WS + rb"(?:[{,]" + _WS + _MEMBERS + rb"(?:" + _STRING + _WS + rb")?+)?+")
+_BROKE_OFF = re.compile(WS + rb"(?:[{,]" + WS + _MEMBERS + rb"(?:" + _STRING + WS + rb")?+)?+")
 _KEYED = frozenset({_FIRST_KEY, _NEXT_KEY, _ENTER[_OPEN_OBJECT], _AFTER[_OPEN_OBJECT]})
 
 _IN_LIST = "',' or ']'"
@@ -114,7 +118,7 @@ class Cursor:
         self._raw = raw
         self._steps = 0
         self._pos = 0
-        self._take(_SPACE)
+        self.take(_SPACE)
 
     @property
     def position(self) -> int:
@@ -136,6 +140,40 @@ class Cursor:
         """Consume a string; return its byte range, quotes included."""
         found = self._match(_TEXT, "a string")
         return Span(found.start(), found.end())
+
+    def text(self) -> str:
+        """Consume a string; return its text, as ``decode_string`` does."""
+        start, after = self._pos, self._guessed_end()
+        text = _decoded(self._raw[start:after]) if self._raw.startswith(b'"', start) else None
+        if text is None:  # broken, or the guess was
+            place = self.string()
+            return decode_string(self._raw[place.start : place.end])
+        self._steps += 1
+        self._pos = after
+        return text
+
+    def _guessed_end(self) -> int:
+        """Guess where the string ahead ends: what is no string does not end there."""
+        quote = self._raw.find(b'"', self._pos + 1)
+        for _ in range(_ESCAPED_QUOTES):
+            if quote < 1 or self._raw[quote - 1] != _BACKSLASH:
+                break
+            quote = self._raw.find(b'"', quote + 1)
+        return quote + 1
+
+    def take(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        """Move over ``pattern``, if it is what comes next."""
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise Unparsed(f"byte {self._pos}: found over {MAX_STEPS} steps of structure, gave up")
+        found = pattern.match(self._raw, self._pos)
+        if found is not None:
+            self._pos = found.end()
+        return found
+
+    def back(self, position: int) -> None:
+        """Return to where a value begins that was passed."""
+        self._pos = position
 
     def members(self) -> Iterator[str]:
         """Walk the object ahead: yield each decoded key, standing at its value."""
@@ -161,7 +199,7 @@ class Cursor:
         """Consume a value of any kind and depth."""
         opened = bytearray()  # brackets not closed yet, outermost first
         while True:
-            if self._take(_VALUE) is None:
+            if self.take(_VALUE) is None:
                 if not self._more or (bracket := self._raw[self._pos]) not in _ENTER:
                     raise self._error("a value")
                 opened.append(bracket)
@@ -180,18 +218,8 @@ class Cursor:
     def _more(self) -> bool:
         return self._pos < len(self._raw)
 
-    def _take(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
-        """Move over ``pattern``, if it is what comes next."""
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise Unparsed(f"byte {self._pos}: found over {MAX_STEPS} steps of structure, gave up")
-        found = pattern.match(self._raw, self._pos)
-        if found is not None:
-            self._pos = found.end()
-        return found
-
     def _match(self, pattern: re.Pattern[bytes], wanted: str) -> re.Match[bytes]:
-        found = self._take(pattern)
+        found = self.take(pattern)
         if found is None:
             raise self._error(wanted, _BROKE_OFF if pattern in _KEYED else _SPACE)
         return found
@@ -218,8 +246,19 @@ def decode_string(quoted: bytes) -> str:
 
     A lone surrogate escape stays a lone surrogate.
     """
-    text = quoted.decode()
-    return str(json.loads(text)) if "\\" in text else text[1:-1]
+    text = _decoded(quoted)
+    return str(json.loads(quoted.decode())) if text is None else text
+
+
+def _decoded(quoted: bytes) -> str | None:
+    """Return the text of a JSON string; None where it is none, or holds a lone surrogate.
+
+    Outside of who raises, lest the body travel with the error.
+    """
+    try:
+        return str(orjson.loads(quoted))
+    except orjson.JSONDecodeError:
+        return None
 
 
 def is_json(text: str) -> bool:
@@ -236,7 +275,7 @@ def is_json(text: str) -> bool:
 
 
 def _first_broken_byte(raw: bytes) -> int | None:
-    """Return where UTF-8 ends; outside of ``except``, lest the body travel with the error."""
+    """Return where UTF-8 ends; outside of who raises, lest the body travel with the error."""
     if raw.isascii():
         return None
     try:

@@ -3,8 +3,9 @@ r"""New bytes from old: only the edited strings change, and what they keep is th
 A compressed leaf is a list of pieces.  Kept spans are counted in characters, the body is bytes, and
 one character may be written ``é``, ``\u00e9`` or, beyond the basic plane, ``\ud83d\ude00``.  So
 each leaf is taken as it is *written*, with a table of its escapes: a character's place in the
-written text is its place in the decoded text plus what the escapes before it add.  Without a
-backslash the two texts are the same, and the table is empty.
+written text is its place in the decoded text plus what the escapes before it add.  Most clients
+write strings in one of two ways throughout: only what JSON wants escaped is, or all beyond ASCII,
+too.  A leaf that such a writer gives the very bytes of is spelled by it, and so are its pieces.
 
 One trap: a piece that ends in half a surrogate pair, before a piece that begins with the other
 half, would make a character that nobody wrote.  Such a leaf is left as it was.
@@ -16,11 +17,14 @@ import json
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final, TypeAlias
 
-from proxy.types import Address, Fold, Leaf, LeafEdit, LeftOut, Mark, Piece, Quote, Request, Span
+import orjson
+
+from proxy.types import Address, Leaf, LeafEdit, Piece, Quote, Request, Span
 
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
@@ -48,19 +52,17 @@ def splice(request: Request, edits: Sequence[LeafEdit]) -> bytes:
     ``render`` does, and for two edits of one leaf.
     """
     leaves = leaves_of(request)
-    written: dict[Address, _Written] = {}
+    spelling = _Spelling(request.raw, leaves)
     replaced: dict[Span, bytes] = {}
     for edit in edits:
         place = _leaf(edit.address, leaves).raw
         if place in replaced:
             raise ValueError(f"{edit.address}: found two edits, wanted one")
-        if _forges_character(_texts(edit, leaves)):
-            replaced[place] = request.raw[place.start : place.end]
-            continue
-        for address in _sources(edit) - written.keys():
-            written[address] = _as_written(request.raw, leaves[address])
-        inside = "".join([_written_piece(edit.address, piece, written) for piece in edit.pieces])
-        replaced[place] = b'"' + inside.encode() + b'"'
+        texts = _texts(edit, leaves)
+        forged = _forges_character(texts)
+        replaced[place] = (
+            request.raw[place.start : place.end] if forged else spelling.of(edit, texts)
+        )
     return replaced_in(request.raw, replaced)
 
 
@@ -80,11 +82,11 @@ def _texts(edit: LeafEdit, leaves: Mapping[Address, Leaf]) -> list[str]:
 
 
 def _text(piece: Piece, leaf: Leaf, leaves: Mapping[Address, Leaf]) -> str:
-    if isinstance(piece, Mark | Fold | LeftOut):
-        return str(piece)
+    if isinstance(piece, Span):
+        return _own_text(piece, leaf)
     if isinstance(piece, Quote):
         return _own_text(piece.span, _leaf(piece.address, leaves))
-    return _own_text(piece, leaf)
+    return str(piece)
 
 
 def _own_text(span: Span, leaf: Leaf) -> str:
@@ -94,10 +96,58 @@ def _own_text(span: Span, leaf: Leaf) -> str:
 
 
 def _forges_character(texts: Sequence[str]) -> bool:
-    return any(
+    return not all(map(str.isascii, texts)) and any(
         "\ud800" <= before[-1] <= "\udbff" and "\udc00" <= after[0] <= "\udfff"
         for before, after in pairwise(text for text in texts if text)
     )
+
+
+class _Spelling:
+    """How a body's leaves are written, each looked at once."""
+
+    def __init__(self, raw: bytes, leaves: Mapping[Address, Leaf]) -> None:
+        self._raw = raw
+        self._leaves = leaves
+        self._usual: dict[tuple[Address, _Writer], bool] = {}
+        self._written: dict[Address, _Written] = {}
+
+    def of(self, edit: LeafEdit, texts: Sequence[str]) -> bytes:
+        """Return the JSON string that an edit makes, of pieces with these ``texts``."""
+        sources = _sources(edit)
+        for writer in _WRITERS:
+            if all(self._is_usual(address, writer) for address in sources):
+                return writer("".join(texts))
+        for address in sources - self._written.keys():
+            self._written[address] = _as_written(self._raw, self._leaves[address])
+        pieces = [_written_piece(edit.address, piece, self._written) for piece in edit.pieces]
+        return b'"' + "".join(pieces).encode() + b'"'
+
+    def _is_usual(self, address: Address, writer: _Writer) -> bool:
+        """Tell whether a leaf is written as ``writer`` does it."""
+        known = self._usual.get((address, writer))
+        if known is None:
+            leaf = self._leaves[address]
+            known = writer(leaf.text) == self._raw[leaf.raw.start : leaf.raw.end]
+            self._usual[address, writer] = known
+        return known
+
+
+def _tersely(text: str) -> bytes:
+    """Write a string with no more escapes than JSON wants; nothing, where UTF-8 cannot have it."""
+    try:
+        return orjson.dumps(text)
+    except orjson.JSONEncodeError:
+        return b""
+
+
+def _in_ascii(text: str) -> bytes:
+    """Write a string with all that is not ASCII escaped."""
+    return json.dumps(text).encode()
+
+
+_Writer: TypeAlias = Callable[[str], bytes]
+_WRITERS: Final[tuple[_Writer, ...]] = (_tersely, _in_ascii)
+"""Character by character: what they make of a text is what they make of its pieces, joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +190,11 @@ def _sources(edit: LeafEdit) -> set[Address]:
 
 
 def _written_piece(own: Address, piece: Piece, written: Mapping[Address, _Written]) -> str:
-    if isinstance(piece, Mark | Fold | LeftOut):
-        return json.dumps(str(piece))[1:-1]
+    if isinstance(piece, Span):
+        return written[own].of(piece)
     if isinstance(piece, Quote):
         return written[piece.address].of(piece.span)
-    return written[own].of(piece)
+    return json.dumps(str(piece))[1:-1]
 
 
 def replaced_in(raw: bytes, replaced: Mapping[Span, bytes]) -> bytes:
