@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from fakes import HashScorer, models_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.compress.ports import (
     Document,
@@ -16,10 +18,11 @@ from proxy.compress.ports import (
     SelfInformation,
 )
 from proxy.engine import Engine
+from proxy.engine.jobs import Item, dealt
 from proxy.engine.pace import Pace
 from proxy.errors import DeadlineExceeded, Overloaded, PolicyError, ScorerFailed
 from proxy.memo import DiskMemo, DiskShelf, VectorMemo
-from proxy.scorers.ensemble import Ensemble
+from proxy.scorers.ensemble import Asked, Ensemble
 from proxy.scorers.pooling import States, Together
 from proxy.types import Span
 
@@ -470,7 +473,7 @@ async def test_short_documents_are_read_in_one_call():
         scorer.calls.clear()
         scorer.open()
         scores = await score(engine, request)
-    assert scorer.calls == [[2, 1], [32], [8], [1, 2]]
+    assert scorer.calls == [[32], [8], [2, 1, 2, 1]]
     expected = HashScorer().embed_documents(request.documents)
     assert [d.whole.tolist() for d in scores.documents] == [d.whole.tolist() for d in expected]
     assert scores.timings.scored_tokens == 47
@@ -491,8 +494,55 @@ async def test_equal_documents_are_not_read_in_one_call():
         scorer.calls.clear()
         scorer.open()
         scores = await score(engine, ask("red", "red", "fox"))
-    assert scorer.calls == [[1], [1]]
+    assert scorer.calls == [[1, 1]]
     assert scores.documents[0] is scores.documents[1]
+
+
+ITEMS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60)), min_size=1, max_size=40)
+
+
+@given(ITEMS, st.integers(0, 50), st.integers(0, 50), st.integers(1, 5))
+def test_items_are_dealt_into_calls_of_about_equal_length(drawn, least, more, threads):
+    items = [
+        Item(place, bytes([key]), estimate, Asked.DOCUMENT, str(place))
+        for place, (key, estimate) in enumerate(drawn)
+    ]
+    most = least + more
+    calls = dealt(items, Together(least, most), threads)
+    assert all(calls)
+    assert sorted(item.place for call in calls for item in call) == [*range(len(items))]
+    assert all(len({item.key for item in call}) == len(call) for call in calls)
+    assert all(len(call) == 1 for call in calls if call[0].estimate > most)
+    first, again = set(), []
+    for call in calls:
+        again += [item.key in first for item in call]
+        first |= {item.key for item in call}
+    assert again == sorted(again)  # what was met before comes last
+    joined = [call for call in calls if len(call) > 1]
+    if joined:
+        tokens = [sum(item.estimate for item in call) for call in joined]
+        longest = max(item.estimate for call in joined for item in call)
+        assert max(tokens) - min(tokens) <= longest
+        assert sum(tokens) / len(tokens) <= most + longest
+
+
+@pytest.mark.parametrize(
+    ("sizes", "threads", "loads"),
+    [
+        ([50] * 8, 2, [100] * 4),  # as many calls for each thread
+        ([50] * 8, 1, [100] * 4),
+        ([50] * 8, 3, [50] * 4 + [100] * 2),
+        ([10] * 4, 8, [20, 20]),  # no call shorter than is worth it
+        ([90, 30, 30, 30], 2, [90, 90]),
+        ([500, 10, 10], 2, [20, 500]),  # what is longer than goes together is alone
+        ([5], 4, [5]),
+        ([0, 0], 4, [0]),
+    ],
+)
+def test_threads_end_together(sizes, threads, loads):
+    items = [Item(n, bytes([n]), size, Asked.DOCUMENT, "") for n, size in enumerate(sizes)]
+    calls = dealt(items, Together(20, 100), threads)
+    assert sorted(sum(item.estimate for item in call) for call in calls) == loads
 
 
 async def test_of_documents_taken_together_only_unknown_ones_are_read(tmp_path):
@@ -535,15 +585,9 @@ def rating(*texts, heard=()):
     return ScoreRequest(passages=tuple(Passage(text, heard) for text in texts))
 
 
-@pytest.mark.parametrize(
-    ("threads", "calls"),
-    [  # tokens are guessed: a quarter of the bytes
-        (1, [["one two three four five", "six seven", "eight nine"], ["ten eleven twelve"]]),
-        (9, [["one two three four five"], ["six seven", "eight nine"], ["ten eleven twelve"]]),
-    ],
-)
-async def test_passages_are_read_together_as_many_as_a_call_is_worth(threads, calls):
-    reader, texts = Reads(), [text for call in calls for text in call]
+@pytest.mark.parametrize("threads", [1, 9])
+async def test_passages_are_read_together_as_many_as_a_call_is_worth(threads):
+    reader, texts = Reads(), ["one two three four five", "six", "seven eight", "nine ten eleven"]
     models = Ensemble(HashScorer(), reader=lambda: reader, classifier=None)
     engine = Engine(lambda: models, VectorMemo(0), threads=threads)
     engine.start()
@@ -554,8 +598,8 @@ async def test_passages_are_read_together_as_many_as_a_call_is_worth(threads, ca
     heard = (Heard("before", ()),)
     await score(engine, rating("six seven", "eight nine", heard=heard))
     engine.close()
-    assert sorted(reader.calls[: len(calls)]) == sorted(calls)
-    assert sorted(reader.calls[len(calls) :]) == [["eight nine"], ["six seven"]]
+    assert sorted(reader.calls[:2]) == [["nine ten eleven", "seven eight"], [texts[0], "six"]]
+    assert sorted(reader.calls[2:]) == [["eight nine"], ["six seven"]]
     rated = [passage.nats.tolist() for passage in scores.passages]
     assert rated == [[len(word) for word in text.split()] for text in texts]
     assert scores.timings.scored_tokens == sum(len(text.split()) for text in texts)

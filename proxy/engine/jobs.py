@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from heapq import heapreplace
 
 import numpy as np
 
@@ -46,10 +47,11 @@ class Job:
     """A score request in work: what is known, what is missing, and who waits for it."""
 
     vectors: list[Vectors | None]  # documents, questions, passages, classified texts
-    waiting: deque[Item]
+    waiting: deque[Item]  # not dealt into calls yet
     submitted_s: float
     memo_hits: int
     future: Future[Scores] = field(default_factory=Future)
+    calls: deque[list[Item]] = field(default_factory=deque)  # each to be read at once
     begun_s: float | None = None
     in_work: int = 0  # items that a thread holds right now
     model_s: float = 0.0
@@ -68,28 +70,29 @@ class Job:
         self.memo_misses -= items
 
     @property
+    def waits(self) -> bool:
+        """Whether there is anything that no thread has taken."""
+        return bool(self.calls or self.waiting)
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is missing any more."""
-        return not self.waiting and not self.in_work
+        return not self.waits and not self.in_work
+
+    def drop(self) -> None:
+        """Forget what waits."""
+        self.waiting.clear()
+        self.calls.clear()
 
     def take(self, together: Callable[[Asked], Together], threads: int) -> list[Item]:
-        """Hand out the next item, and others of its kind to be read in one call.
-
-        They have room in what goes ``together``, and each of ``threads`` is left its share, unless
-        that is less than a call is worth.  Equal texts are not taken together: the later one is
-        found in the memo.
-        """
-        items = [self.waiting.popleft()]
-        least, most = together(items[0].asked)
-        room = min(most, max(least, -(-self.remaining // threads))) - items[0].estimate
-        keys = {items[0].key}
-        while self.waiting and self.waiting[0].estimate <= room:
-            other = self.waiting[0]
-            if other.key in keys or not _join(items[0], other):
-                break
-            items.append(self.waiting.popleft())
-            keys.add(other.key)
-            room -= other.estimate
+        """Hand out the next item, or several of its kind to be read in one call."""
+        if not self.calls:
+            taken = [self.waiting.popleft()]
+            limits = together(taken[0].asked)
+            while self.waiting and limits.most and _join(taken[0], self.waiting[0]):
+                taken.append(self.waiting.popleft())
+            self.calls.extend(dealt(taken, limits, threads))
+        items = self.calls.popleft()
         self.in_work += len(items)
         return items
 
@@ -136,25 +139,47 @@ class Ring:
         """Hand out items of the next job that someone still waits for; drop the others."""
         while self._jobs:
             job = self._jobs.popleft()
-            if job.future.done() or not job.waiting:
-                job.waiting.clear()
+            if job.future.done() or not job.waits:
+                job.drop()
                 continue
             items = job.take(together, threads)
-            if job.waiting:
+            if job.waits:
                 self._jobs.append(job)
             return job, items
         return None
 
-    def give_back(self, job: Job, items: Sequence[Item]) -> None:
+    def give_back(self, job: Job, items: list[Item]) -> None:
         """Put unfinished items first in their job again."""
-        if not job.waiting:
+        if not job.waits:
             self._jobs.append(job)
-        job.waiting.extendleft(reversed(items))
+        job.calls.appendleft(items)
 
 
 def _join(item: Item, other: Item) -> bool:
     """Tell whether two may be read in one call: they are of one kind."""
     return item.asked is other.asked and item.joins and other.joins
+
+
+def dealt(items: Sequence[Item], together: Together, threads: int) -> list[list[Item]]:
+    """Deal items into calls that are about equally long, as many for each of ``threads``.
+
+    The longest are dealt first, each to the call that has least (Graham, "Bounds on Multiprocessing
+    Timing Anomalies", 1969): threads that end together waste nothing.  What is longer than goes
+    together is read alone, and what equals another last: it is found in the memo then.
+    """
+    first = {item.key: item for item in reversed(items)}
+    joined = [i for i in items if first[i.key] is i and i.estimate <= together.most]
+    tokens = sum(item.estimate for item in joined)
+    equal = threads * -(-tokens // max(1, threads * together.most))
+    calls: list[list[Item]] = [[] for _ in range(min(equal, tokens // max(1, together.least)) or 1)]
+    loads = [(0, place) for place in range(len(calls))]
+    for item in sorted(joined, key=lambda item: -item.estimate):
+        load, place = loads[0]
+        calls[place].append(item)
+        heapreplace(loads, (load + item.estimate, place))
+    alone = [[i] for i in items if first[i.key] is i and i.estimate > together.most]
+    again = [[i] for i in items if first[i.key] is not i]
+    return [*alone, *filter(None, calls), *again]
 
 
 def is_finite(vectors: Vectors) -> bool:
