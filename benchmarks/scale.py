@@ -4,7 +4,9 @@
 
 *Growth* is the slope of cost over size, both as logarithms: 1 is linear, 2 quadratic.  Turns are
 those of a conversation in which each turn brings passages of its own and the history is sent again;
-*beside the model* is what a turn costs apart from reading its own text.
+every other time that it is held, the early turns' passages come late and the late ones' early, so
+that what is compared differs in its history alone.  *Beside the model* is what a turn costs apart
+from reading its own text.
 """
 
 from __future__ import annotations
@@ -103,10 +105,35 @@ async def _cold_and_warm(
     return median(cold), median(warm)
 
 
-async def by_turns(house: Workshop, passages: Passages) -> list[Turn]:
-    """Time each turn of a conversation."""
+async def by_turns(passages: Passages, threads: int, trials: int = TRIALS) -> list[Turn]:
+    """Time each turn of a conversation: the mean of both orders, each a median of ``trials``."""
+    forth = [*range(TURNS)]
+    swapped = [*forth]
+    swapped[EARLY], swapped[LATE] = forth[LATE], forth[EARLY]
+    held: list[list[Turn]] = []
+    for number in range(2 * trials):
+        progress(f"conversation {number + 1}")
+        async with workshop("rag", threads) as house:
+            await house.prepare(passages.prompt(LEAST_TOKENS, seed=-1))
+            held.append(await _conversation(house, passages, (forth, swapped)[number % 2]))
+    return [
+        Turn(_typical([t.ms for t in times]), _typical([t.model_ms for t in times]))
+        for times in zip(*held, strict=True)
+    ]
+
+
+def _typical(times: Sequence[float]) -> float:
+    """Return the mean over both orders, which alternate, of the median in each.
+
+    >>> _typical([1, 4, 1, 4, 9, 9])
+    2.5
+    """
+    return (median(times[::2]) + median(times[1::2])) / 2
+
+
+async def _conversation(house: Workshop, passages: Passages, order: Sequence[int]) -> list[Turn]:
     messages, found = [], []
-    for turn in range(TURNS):
+    for turn in order:
         text = f"{passages.text(TURN_TOKENS, 10_000_000 + turn)}\n\n{passages.question(turn)}"
         messages.append({"role": "user", "content": text})
         timed = await house.prepare(body(messages))
@@ -190,9 +217,7 @@ async def measure(policy: str, threads: int, most: int) -> tuple[Series, Series,
         await house.prepare(passages.prompt(LEAST_TOKENS, seed=-1))
         tokens = await by_tokens(house, passages, most)
         many = await by_passages(house, passages)
-    async with workshop("rag", threads) as house:
-        await house.prepare(passages.prompt(LEAST_TOKENS, seed=-1))
-        return tokens, many, await by_turns(house, passages)
+    return tokens, many, await by_turns(passages, threads)
 
 
 def main() -> None:

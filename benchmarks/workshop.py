@@ -76,8 +76,9 @@ def numbered(passages: Sequence[str]) -> str:
 
 
 def body(messages: Sequence[Record]) -> bytes:
-    """Return a chat request."""
-    return json.dumps({"model": MODEL, "messages": list(messages)}).encode()
+    """Return a chat request, written as OpenAI's SDK writes it."""
+    given = {"messages": list(messages), "model": MODEL}
+    return json.dumps(given, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,7 @@ def test_a_small_run_of_scale_has_every_figure(passages):
 
         async with workshop.workshop("rag", threads=1) as house:
             tokens = await scale.by_tokens(house, passages, 2_000)
-            turns = await scale.by_turns(house, passages)
-            return tokens, turns
+        return tokens, await scale.by_turns(passages, threads=2, trials=1)
 
     tokens, turns = asyncio.run(run())
     assert tokens.sizes == (1_000, 2_000)
