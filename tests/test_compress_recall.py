@@ -20,6 +20,13 @@ def earlier(*dropped, recalled=()):
     return TurnResult({}, dropped=frozenset(numbers), material=material, recalled=recalled)
 
 
+def archive(past):
+    store = recall.EMPTY
+    for turn_number, result in enumerate(past):
+        store = store.then(turn_number, result)
+    return store
+
+
 def wanted(store, question, **choices):
     chosen = recall.wanted(
         store,
@@ -33,12 +40,12 @@ def wanted(store, question, **choices):
 
 
 def test_what_was_dropped_and_is_asked_for_is_wanted():
-    store = recall.archive([NOTHING, earlier(FACTS[1], FACTS[2])])
+    store = archive([NOTHING, earlier(FACTS[1], FACTS[2])])
     assert wanted(store, "When does the bakery sell rye bread?")[:1] == [FACTS[1]]
 
 
 def test_what_is_still_there_is_not_wanted():
-    store = recall.archive([earlier(FACTS[2])])
+    store = archive([earlier(FACTS[2])])
     assert FACTS[1] not in wanted(store, "When does the bakery sell rye bread?")
 
 
@@ -47,19 +54,19 @@ def test_what_came_back_before_is_not_missing():
     back = frozenset((0, number) for number in result.dropped)
     some, other = sorted(back)[:1], sorted(back)[1:]
     missing = [
-        recall.archive([result, *(TurnResult({}, recalled=frozenset(b)) for b in backs)]).misses
+        archive([result, *(TurnResult({}, recalled=frozenset(b)) for b in backs)]).misses
         for backs in ([], [some], [some, other], [back])
     ]
     assert missing == [True, True, False, False]
 
 
 def test_a_question_about_something_else_wants_nothing():
-    store = recall.archive([earlier(*FACTS)])
+    store = archive([earlier(*FACTS)])
     assert wanted(store, "zzwhy zzso?") == []
 
 
 def test_no_more_than_the_share_is_wanted():
-    store = recall.archive([earlier(*FACTS)])
+    store = archive([earlier(*FACTS)])
     total = store.chapters[0].material.cost
     for share in (0.05, 0.2, 0.5, 1.0):
         texts = wanted(store, "rye bread whale Holm?", share=share, min_relevance=0.0)
@@ -68,7 +75,7 @@ def test_no_more_than_the_share_is_wanted():
 
 def test_the_block_quotes_titles_and_units_in_their_order():
     result = earlier(*FACTS)
-    store = recall.archive([result])
+    store = archive([result])
     chosen = frozenset((0, n) for n in result.dropped if result.material.text(n) != FACTS[0])
     pieces = recall.block(store, chosen)
     text = recall.text_of(pieces, result.material.texts)
@@ -77,7 +84,7 @@ def test_the_block_quotes_titles_and_units_in_their_order():
 
 def test_neighbours_keep_the_callers_own_gap():
     result = earlier(*FACTS)
-    pieces = recall.block(recall.archive([result]), frozenset({(0, 1), (0, 3)}))
+    pieces = recall.block(archive([result]), frozenset({(0, 1), (0, 3)}))
     material = result.material
     text = recall.text_of(pieces, material.texts)
     assert text == f"{Mark.RECALL_HEADING}[1] {material.text(1)} {material.text(3)}\n\n"
@@ -91,6 +98,6 @@ def test_a_block_lands_before_the_first_user_text():
 
 def test_an_empty_past_misses_nothing():
     for past in ([], [NOTHING], [earlier()]):
-        store = recall.archive(past)
+        store = archive(past)
         assert (store.misses, store.documents(), store.stacks([])) == (False, (), [])
     assert wanted(store, "rye bread?") == []

@@ -9,7 +9,7 @@ it freezes like the rest (law 5), and its vectors are in the memo.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
@@ -104,14 +104,6 @@ class Archive:
 
 
 EMPTY = Archive()
-
-
-def archive(past: Iterable[TurnResult]) -> Archive:
-    """Collect what the earlier turns dropped, less what turns since then brought back."""
-    store = EMPTY
-    for turn, result in enumerate(past):
-        store = store.then(turn, result)
-    return store
 
 
 def wanted(

@@ -168,17 +168,19 @@ def dealt(items: Sequence[Item], together: Together, threads: int) -> list[list[
     together is read alone, and what equals another last: it is found in the memo then.
     """
     first = {item.key: item for item in reversed(items)}
-    joined = [i for i in items if first[i.key] is i and i.estimate <= together.most]
+    longest = sorted((i for i in items if first[i.key] is i), key=lambda item: -item.estimate)
+    alone = [[item] for item in longest if item.estimate > together.most]
+    joined = longest[len(alone) :]
     tokens = sum(item.estimate for item in joined)
     equal = threads * -(-tokens // max(1, threads * together.most))
-    calls: list[list[Item]] = [[] for _ in range(min(equal, tokens // max(1, together.least)) or 1)]
+    worth = tokens // max(1, together.least)
+    calls: list[list[Item]] = [[] for _ in range(min(equal, worth) or 1)]
     loads = [(0, place) for place in range(len(calls))]
-    for item in sorted(joined, key=lambda item: -item.estimate):
+    for item in joined:
         load, place = loads[0]
         calls[place].append(item)
         heapreplace(loads, (load + item.estimate, place))
-    alone = [[i] for i in items if first[i.key] is i and i.estimate > together.most]
-    again = [[i] for i in items if first[i.key] is not i]
+    again = [[item] for item in items if first[item.key] is not item]
     return [*alone, *filter(None, calls), *again]
 
 
