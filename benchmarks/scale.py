@@ -3,10 +3,10 @@
     LACONIC_DATA=... python benchmarks/scale.py [--most 128000] [--plots docs/plots]
 
 *Growth* is the slope of cost over size, both as logarithms: 1 is linear, 2 quadratic.  Turns are
-those of a conversation in which each turn brings passages of its own and the history is sent again;
-every other time that it is held, the early turns' passages come late and the late ones' early, so
-that what is compared differs in its history alone.  *Beside the model* is what a turn costs apart
-from reading its own text.
+those of a conversation in which each turn brings passages of its own and the history is sent again.
+Beside its late turns another conversation begins, turn and turn about, so that early and late turns
+are timed within the same seconds; every other time that both are held their passages change places.
+*Beside the model* is what a turn costs apart from reading its own text.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from common import Record
 from paired import table
 from plotting import Line, draw
 from published import Findings, add_outputs, median, progress, publish
@@ -30,6 +31,7 @@ PASSAGE_COUNTS = tuple(sizes(32, 4_096))
 PASSAGE_CHARS = 120
 TURNS, TURN_TOKENS = 40, 1_000
 EARLY, LATE = slice(4, 12), slice(32, 40)
+_APART = LATE.start - EARLY.start
 TRIALS, COSTLY_TOKENS = 3, 40_000  # larger prompts are tried once
 
 
@@ -62,6 +64,11 @@ class Turn:
 
     ms: float
     model_ms: float
+
+    @property
+    def beside_ms(self) -> float:
+        """What it cost apart from the model."""
+        return self.ms - self.model_ms
 
 
 async def by_tokens(house: Workshop, passages: Passages, most: int) -> Series:
@@ -105,21 +112,59 @@ async def _cold_and_warm(
     return median(cold), median(warm)
 
 
-async def by_turns(passages: Passages, threads: int, trials: int = TRIALS) -> list[Turn]:
-    """Time each turn of a conversation: the mean of both orders, each a median of ``trials``."""
-    forth = [*range(TURNS)]
-    swapped = [*forth]
-    swapped[EARLY], swapped[LATE] = forth[LATE], forth[EARLY]
+@dataclass(frozen=True)
+class Turns:
+    """The turns of a long conversation, and early ones of others, timed beside its late ones."""
+
+    long: Sequence[Turn]
+    early: Sequence[Turn]
+
+    @property
+    def late(self) -> Sequence[Turn]:
+        """The late turns of the long conversation."""
+        return self.long[LATE]
+
+
+async def by_turns(passages: Passages, threads: int, trials: int = TRIALS) -> Turns:
+    """Time each turn: the mean over both orders of the passages, a median of ``trials`` each."""
     held: list[list[Turn]] = []
     for number in range(2 * trials):
         progress(f"conversation {number + 1}")
+        ours, theirs = (0, TURNS) if number % 2 else (TURNS, 0)
         async with workshop("rag", threads) as house:
             await house.prepare(passages.prompt(LEAST_TOKENS, seed=-1))
-            held.append(await _conversation(house, passages, (forth, swapped)[number % 2]))
-    return [
+            long = _Conversation(house, passages, ours)
+            other = _Conversation(house, passages, theirs + _APART)
+            turns, early = [], []
+            for turn in range(TURNS):
+                if turn >= _APART:
+                    early.append(await other.turn())
+                turns.append(await long.turn())
+            held.append([*turns, *early[EARLY]])
+    timed = [
         Turn(_typical([t.ms for t in times]), _typical([t.model_ms for t in times]))
         for times in zip(*held, strict=True)
     ]
+    return Turns(timed[:TURNS], timed[TURNS:])
+
+
+class _Conversation:
+    """A conversation that goes on: its n-th turn brings the passages of number ``first`` + n."""
+
+    def __init__(self, house: Workshop, passages: Passages, first: int) -> None:
+        self._house, self._passages = house, passages
+        self._number = first
+        self._messages: list[Record] = []
+
+    async def turn(self) -> Turn:
+        """Time the next turn."""
+        number, self._number = self._number, self._number + 1
+        text = self._passages.text(TURN_TOKENS, 10_000_000 + number)
+        asked = f"{text}\n\n{self._passages.question(number)}"
+        self._messages.append({"role": "user", "content": asked})
+        timed = await self._house.prepare(body(self._messages))
+        self._messages.append({"role": "assistant", "content": "It is in the text above."})
+        return Turn(timed.ms, timed.prepared.model_ms / self._house.threads)
 
 
 def _typical(times: Sequence[float]) -> float:
@@ -131,25 +176,10 @@ def _typical(times: Sequence[float]) -> float:
     return (median(times[::2]) + median(times[1::2])) / 2
 
 
-async def _conversation(house: Workshop, passages: Passages, order: Sequence[int]) -> list[Turn]:
-    messages, found = [], []
-    for turn in order:
-        text = f"{passages.text(TURN_TOKENS, 10_000_000 + turn)}\n\n{passages.question(turn)}"
-        messages.append({"role": "user", "content": text})
-        timed = await house.prepare(body(messages))
-        found.append(Turn(timed.ms, timed.prepared.model_ms / house.threads))
-        messages.append({"role": "assistant", "content": "It is in the text above."})
-    return found
-
-
-def report(tokens: Series, passages: Series, turns: Sequence[Turn], policy: str) -> Findings:
+def report(tokens: Series, passages: Series, turns: Turns, policy: str) -> Findings:
     """Return the tables."""
-    beside = [turn.ms - turn.model_ms for turn in turns]
-    whole = [turn.ms for turn in turns]
-    flat = [
-        (name, [f"{median(costs[EARLY]):.0f} ms", f"{median(costs[LATE]):.0f} ms", _times(costs)])
-        for name, costs in (("a turn", whole), ("beside the model", beside))
-    ]
+    costs = (("a turn", lambda turn: turn.ms), ("beside the model", lambda turn: turn.beside_ms))
+    flat = [(name, _flat(turns, cost)) for name, cost in costs]
     parts = [
         _told("tokens", tokens),
         _told("passages", passages),
@@ -159,14 +189,17 @@ def report(tokens: Series, passages: Series, turns: Sequence[Turn], policy: str)
     figures = {
         "tokens": _figures(tokens),
         "passages": _figures(passages),
-        "turns_ms": whole,
-        "turns_beside_model_ms": beside,
+        "turns_ms": [turn.ms for turn in turns.long],
+        "turns_beside_model_ms": [turn.beside_ms for turn in turns.long],
+        "early_turns_ms": [turn.ms for turn in turns.early],
+        "early_turns_beside_model_ms": [turn.beside_ms for turn in turns.early],
     }
     return Findings("scale", "\n\n".join(parts), figures)
 
 
-def _times(costs: Sequence[float]) -> str:
-    return f"{median(costs[LATE]) / median(costs[EARLY]):.2f}"
+def _flat(turns: Turns, cost: Callable[[Turn], float]) -> list[str]:
+    early, late = (median([cost(turn) for turn in some]) for some in (turns.early, turns.late))
+    return [f"{early:.0f} ms", f"{late:.0f} ms", f"{late / early:.2f}"]
 
 
 def _told(what: str, series: Series) -> str:
@@ -187,7 +220,7 @@ def _figures(series: Series) -> Mapping[str, object]:
     }
 
 
-def plot(tokens: Series, turns: Sequence[Turn], folder: Path) -> None:
+def plot(tokens: Series, turns: Turns, folder: Path) -> None:
     """Draw cost over tokens and over turns."""
     draw(
         folder / "scale-tokens.svg",
@@ -197,12 +230,12 @@ def plot(tokens: Series, turns: Sequence[Turn], folder: Path) -> None:
         y="ms",
         logarithmic=True,
     )
-    numbers = range(1, len(turns) + 1)
+    numbers = range(1, TURNS + 1)
     draw(
         folder / "scale-turns.svg",
         [
-            Line("a turn", numbers, [turn.ms for turn in turns]),
-            Line("beside the model", numbers, [turn.ms - turn.model_ms for turn in turns]),
+            Line("a turn", numbers, [turn.ms for turn in turns.long]),
+            Line("beside the model", numbers, [turn.beside_ms for turn in turns.long]),
         ],
         title=f"What a turn of {TURN_TOKENS:,} new tokens costs",
         x="turn",
@@ -210,7 +243,7 @@ def plot(tokens: Series, turns: Sequence[Turn], folder: Path) -> None:
     )
 
 
-async def measure(policy: str, threads: int, most: int) -> tuple[Series, Series, list[Turn]]:
+async def measure(policy: str, threads: int, most: int) -> tuple[Series, Series, Turns]:
     """Time all three."""
     passages = Passages()
     async with workshop(policy, threads) as house:

@@ -88,7 +88,7 @@ def test_a_small_run_of_scale_has_every_figure(passages):
 
     tokens, turns = asyncio.run(run())
     assert tokens.sizes == (1_000, 2_000)
-    assert len(turns) == scale.TURNS
+    assert (len(turns.long), len(turns.early), len(turns.late)) == (scale.TURNS, 8, 8)
     assert all(cost > 0 for cost in (*tokens.cold, *tokens.warm))
     told = scale.report(tokens, tokens, turns, "rag")
     assert "growth" in told.text

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy import tagging
 from proxy.compress import keep_verbatim
 from proxy.compress.layout import read_material
+from proxy.compress.reading import READ_CHARS
 from proxy.compress.request import too_short
 from proxy.compress.result import verbatim
 from proxy.errors import DeadlineExceeded, Overloaded, ScorerFailed
@@ -212,6 +213,22 @@ def test_recall_asks_for_the_documents_of_a_method_that_read_none():
     (turn, _) = run.turns
     assert asked == [*read_material(turn, run.policy, ENCODING).embeddable]
     assert FACTS[1] in run.text(2)
+
+
+def test_of_long_data_recall_asks_for_what_the_new_question_names():
+    names = ["the mill of Norden", "the ferry of Skagen"]
+    rows = [{"number": n, "text": f"{names[n % 2]} has {n} boards " * 5} for n in range(120)]
+    ask = user(f"{json.dumps(rows)}\n\nHow many boards has the mill of Norden?")
+    later = user(f"{passages(*FACTS[3:])}\n\nHow many boards has the ferry of Skagen?")
+    run = Run([ask, assistant("Sixty."), later])
+    own = read_material(run.turns[1], run.policy, ENCODING).embeddable
+    (asked,) = [r.documents for r in run.answers.asked if r.turn == 1 and r.documents]
+    assert asked[: len(own)] == own
+    earlier = [document.text for document in asked[len(own) :]]
+    assert sum(map(len, earlier)) <= READ_CHARS < len(ask["content"])
+    assert sum("ferry" in text for text in earlier) > len(earlier) / 2
+    assert run.text(2).startswith(f"{Mark.RECALL_HEADING}")
+    assert run.outcome.recalled_tokens > 0
 
 
 def test_of_rows_too_long_to_be_read_words_decide():

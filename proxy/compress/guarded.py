@@ -54,10 +54,11 @@ class Past:
     before: int = 0
     sent: int = 0
 
-    def then(self, turn: int, result: TurnResult) -> Past:
-        """Return the past after one more turn."""
+    def then(self, turn: int, result: TurnResult, closing: int) -> Past:
+        """Return the past after one more turn, which messages of ``closing`` tokens close."""
         store = self.store.then(turn, result)
-        return Past(store, self.before + result.before, self.sent + result.after)
+        before, sent = self.before + closing, self.sent + closing
+        return Past(store, before + result.before, sent + result.after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ class Stack:
 
     rows: Vector = field(repr=False)  # (n_units + n_documents, d): units, then documents
     norms: Scores1D  # (n_units + n_documents,)
+    are_units: NDArray[np.bool_]  # (n_units + n_documents,)
     read: NDArray[np.bool_]  # (n_units,) whether the encoder reads anything of a unit
     sizes: Ints  # (n_documents,) units of each
 
@@ -63,17 +64,13 @@ class Stack:
         rows = np.concatenate([*units, [document.whole for document in documents]])
         read = np.concatenate([document.unit_tokens for document in documents]) > 0
         sizes = np.array([len(document.units) for document in documents], np.int64)
-        return cls(rows, _norms(rows), read, sizes)
+        return cls(rows, _norms(rows), np.arange(len(rows)) < len(read), read, sizes)
 
     @property
     def nbytes(self) -> int:
         """How many bytes this keeps alive."""
-        return sum(a.nbytes for a in (self.rows, self.norms, self.read, self.sizes))
-
-    def cosines(self, vector: Vector) -> tuple[Scores1D, Scores1D]:
-        """Return the cosines of units (n_units,) and of documents (n_documents,) with a vector."""
-        found = _cosine(self.rows, self.norms, vector)
-        return found[: len(self.read)], found[len(self.read) :]
+        kept = (self.rows, self.norms, self.are_units, self.read, self.sizes)
+        return sum(array.nbytes for array in kept)
 
 
 def rate_units(
@@ -85,8 +82,7 @@ def rate_units(
     """
     if not stacks:
         return Relevance(np.zeros(0), np.zeros(0), np.zeros(0))
-    cosines = [stack.cosines(asked.final) for stack in stacks]
-    units, wholes = (np.concatenate(found) for found in zip(*cosines, strict=True))
+    units, wholes = _cosines(stacks, asked.final)
     sizes = np.concatenate([stack.sizes for stack in stacks])
     around = np.repeat(wholes, sizes)
     read = np.concatenate([stack.read for stack in stacks])
@@ -147,13 +143,24 @@ def _lexical(question: str, terms: Sequence[Terms], sizes: Ints) -> Scores1D:
 
 def cosine(rows: Vector, vector: Vector) -> Scores1D:
     """Cosines (n,) of rows (n, d) with one vector (d,); zero where either has no length."""
-    return _cosine(rows, _norms(rows), vector)
-
-
-def _cosine(rows: Vector, norms: Scores1D, vector: Vector) -> Scores1D:
     dots = rows.astype(np.float64) @ vector.astype(np.float64)
-    lengths = norms * np.linalg.norm(vector)
-    out: Scores1D = np.zeros(len(rows))
+    return _quotients(dots, _norms(rows) * np.linalg.norm(vector))
+
+
+def _cosines(stacks: Sequence[Stack], vector: Vector) -> tuple[Scores1D, Scores1D]:
+    """Return the cosines of all units (n_units,) and of all documents (n_documents,)."""
+    wide = vector.astype(np.float64)
+    dots = [stack.rows.astype(np.float64) @ wide for stack in stacks]
+    found = _quotients(
+        np.concatenate(dots),
+        np.concatenate([stack.norms for stack in stacks]) * np.linalg.norm(vector),
+    )
+    rows = np.concatenate([stack.are_units for stack in stacks])
+    return found[rows], found[~rows]
+
+
+def _quotients(dots: Scores1D, lengths: Scores1D) -> Scores1D:
+    out: Scores1D = np.zeros(len(dots))
     np.divide(dots, lengths, out=out, where=lengths > 0)
     return out
 

@@ -50,19 +50,15 @@ def compress(
     ``CompressionError`` thrown in makes the turn at hand pass verbatim, for good.  How texts were
     cut into units is remembered in ``cuts``.
     """
-    results: list[TurnResult] = []
+    done: list[_Done] = []
     past = Past()
-    keys: list[bytes] = []
-    texts: list[_Texts] = []
-    ends: list[tuple[Count, ...]] = []
     breaks = _Breaks()
     scored = 0
     key = _opening(policy, encoding, revision)
     protected = _protected_turns(turns, policy)
     for turn in turns:
         own = _own(turn)
-        key = _linked(key, own)
-        keys.append(key)
+        key = opening = _linked(key, own)
         if turn.index < protected:
             result = _uncompressed(turn, encoding, Reason.BREAKPOINT)
             key = _linked(key, b"breakpoint")  # recall finds nothing missing in such a turn
@@ -72,26 +68,19 @@ def compress(
             scored += tokens
         if result.restores:
             if turn is turns[-1]:  # later requests find the cache as this one left it
-                breaks = _Breaks.of(results)
-            results = [_restored(earlier) for earlier in results]
+                breaks = _Breaks.of(done)
+            for earlier in done:
+                earlier.result = _restored(earlier.result)
             past = Past(before=past.before, sent=past.before)
-        results.append(result)
-        said = _closing_leaves(turn)
-        texts.append(_Texts(own, digest_of(leaf.text for leaf in said) if said else b""))
-        ends.append(())
-        if said:
-            key = _linked(key, texts[-1].closing)
-            closing = _closing(turn, said, key, encoding, memory)
-            ends[-1] = closing.sizes
-            texts[-1] = replace(texts[-1], closing_tokens=closing.after)
-            results[-1] = _with_history(result, closing)
-        past = past.then(turn.index, results[-1])
-    compressed = _compressed(results, keys, policy, encoding, breaks=breaks, scored=scored)
-    return replace(
-        compressed,
-        turns=tuple(map(_sent, results, texts)),
-        sized=tuple(map(_sized, turns, results, ends)),
-    )
+        one = _Done(turn, opening, own, result)
+        leaves = _closing_leaves(turn)
+        if leaves:
+            one.said = digest_of(leaf.text for leaf in leaves)
+            key = _linked(key, one.said)
+            one.closing = _closing(turn, leaves, key, encoding, memory)
+        done.append(one)
+        past = past.then(turn.index, result, one.closing.after)
+    return _compressed(done, policy, encoding, breaks=breaks, scored=scored)
 
 
 def too_short(texts: Sequence[str], policy: Policy, encoding: Encoding) -> Outcome | None:
@@ -211,12 +200,6 @@ def _segment_sizes(turn: Turn, leaf: Leaf, encoding: Encoding) -> list[int]:
     return encoding.count_by(leaf.text, [*starts, len(leaf.text)])
 
 
-def _with_history(result: TurnResult, closing: TurnResult) -> TurnResult:
-    """Add the closing assistant message to a turn's figures."""
-    summed = {c: count + closing.components[c] for c, count in result.components.items()}
-    return replace(result, components=summed)
-
-
 def _protected_turns(turns: Sequence[Turn], policy: Policy) -> int:
     """Return how many leading turns the caller's last cache breakpoint protects."""
     if not policy.respect_breakpoints:
@@ -228,13 +211,32 @@ def _protected_turns(turns: Sequence[Turn], policy: Policy) -> int:
 # -- the outcome --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Texts:
-    """A turn's texts by their digests, and the tokens of those that close it."""
+_SILENT = verbatim(dict.fromkeys(Component, 0), None)
 
-    own: bytes = field(repr=False)
-    closing: bytes = field(repr=False)
-    closing_tokens: int = 0
+
+@dataclass(slots=True)
+class _Done:
+    """A turn that was led through, and the assistant messages that close it: these stay whole."""
+
+    turn: Turn
+    key: bytes
+    own: bytes = field(repr=False)  # digest of what the turn's form depends on
+    result: TurnResult
+    said: bytes = field(default=b"", repr=False)  # digest of the closing messages
+    closing: TurnResult = _SILENT
+
+    def sent(self) -> SentTurn:
+        """Return the turn as it is sent."""
+        result, closing = self.result, self.closing
+        tokens = Count(result.before, result.after)
+        return SentTurn(self.own, self.said, result.edits, tokens, closing.after)
+
+    def sized(self) -> Sized:
+        """Put the sizes of the closing messages' segments where these stand: at the end."""
+        result, closing, segments = self.result, self.closing.sizes, self.turn.segments
+        sizes = (*result.sizes[: len(segments) - len(closing)], *closing)
+        at = result.edits[0].address if result.recalled_tokens else None
+        return Sized(segments, sizes, result.recalled_tokens, at, result.material, result.ratings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,37 +247,24 @@ class _Breaks:
     tokens: int = 0
 
     @classmethod
-    def of(cls, results: Sequence[TurnResult]) -> Self:
+    def of(cls, done: Sequence[_Done]) -> Self:
         """Tell what restoring these turns breaks."""
-        edited = (number for number, result in enumerate(results) if result.edits)
-        return cls(1, sum(result.before for result in results[next(edited, len(results)) :]))
-
-
-def _sent(result: TurnResult, texts: _Texts) -> SentTurn:
-    closing = texts.closing_tokens
-    tokens = Count(result.before - closing, result.after - closing)
-    return SentTurn(texts.own, texts.closing, result.edits, tokens, closing)
-
-
-def _sized(turn: Turn, result: TurnResult, closing: Sequence[Count]) -> Sized:
-    """Put the sizes of the closing messages' segments where these stand: at the end."""
-    sizes = (*result.sizes[: len(turn.segments) - len(closing)], *closing)
-    at = result.edits[0].address if result.recalled_tokens else None
-    return Sized(turn.segments, sizes, result.recalled_tokens, at, result.material, result.ratings)
+        edited = (number for number, one in enumerate(done) if one.result.edits)
+        broken = done[next(edited, len(done)) :]
+        return cls(1, sum(one.result.before + one.closing.before for one in broken))
 
 
 def _compressed(
-    results: Sequence[TurnResult],
-    keys: Sequence[bytes],
-    policy: Policy,
-    encoding: Encoding,
-    *,
-    breaks: _Breaks,
-    scored: int,
+    done: Sequence[_Done], policy: Policy, encoding: Encoding, *, breaks: _Breaks, scored: int
 ) -> Compressed:
+    results = [one.result for one in done]
     edits: tuple[LeafEdit, ...] = tuple(edit for result in results for edit in result.edits)
+    counted = [*results, *(one.closing for one in done)]
     components = {
-        component: sum((r.components[component] for r in results), Count())
+        component: Count(
+            sum(result.components[component].before for result in counted),
+            sum(result.components[component].after for result in counted),
+        )
         for component in Component
     }
     total = sum(components.values(), Count())
@@ -298,7 +287,13 @@ def _compressed(
         turn_reasons={t: r.reason for t, r in enumerate(results) if r.reason is not None},
         scored_tokens=scored,
     )
-    return Compressed(edits, outcome, tuple(keys))
+    return Compressed(
+        edits,
+        outcome,
+        turn_keys=tuple(one.key for one in done),
+        turns=tuple(one.sent() for one in done),
+        sized=tuple(one.sized() for one in done),
+    )
 
 
 def _named(newest: TurnResult | None, edits: Sequence[LeafEdit], policy: Policy) -> Reason | None:

@@ -39,7 +39,8 @@ class TurnResult:
     ``dropped`` are unit numbers (``layout.Material``) that the edits leave out; ``recalled`` are
     (turn, unit) pairs that this turn brought back; ``restores`` says that this turn's ask needs
     everything before it whole (law 12).  ``material`` is there where something was dropped.
-    ``sizes`` are the tokens of each segment, without what recall brought back.  ``vectors`` are
+    ``before`` and ``after`` are the turn's tokens as sent, and with its edits; ``sizes`` those of
+    each segment, without what recall brought back.  ``vectors`` are
     those of the material's documents, where all of them were read: recall need not ask for them.
     ``ratings`` are there to be looked at.
     """
@@ -55,6 +56,14 @@ class TurnResult:
     sizes: tuple[Count, ...] = field(default=(), repr=False)
     vectors: Stack | None = field(default=None, repr=False, compare=False)
     ratings: Ratings | None = field(default=None, repr=False, compare=False)
+    before: int = field(init=False)
+    after: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Add the tokens up: every later turn asks for them."""
+        counts = self.components.values()
+        object.__setattr__(self, "before", sum(count.before for count in counts))
+        object.__setattr__(self, "after", sum(count.after for count in counts))
 
     @property
     def weight_bytes(self) -> int:
@@ -66,16 +75,6 @@ class TurnResult:
             return own
         characters = sum(map(len, self.material.texts.values()))
         return own + 22 * characters + 600 * len(self.material.units)
-
-    @property
-    def before(self) -> int:
-        """Tokens of the turn as sent."""
-        return sum(count.before for count in self.components.values())
-
-    @property
-    def after(self) -> int:
-        """Tokens of the turn with its edits."""
-        return sum(count.after for count in self.components.values())
 
     def undone(self, reason: Reason) -> TurnResult:
         """Return the result of passing this turn as it was sent after all."""

@@ -78,21 +78,23 @@ def _texts(edit: LeafEdit, leaves: Mapping[Address, Leaf]) -> list[str]:
     kept = sorted(piece for piece in edit.pieces if isinstance(piece, Span))
     if any(after.start < before.end for before, after in pairwise(kept)):
         raise ValueError(f"{edit.address}: found overlapping spans")
-    return [_text(piece, leaf, leaves) for piece in edit.pieces]
-
-
-def _text(piece: Piece, leaf: Leaf, leaves: Mapping[Address, Leaf]) -> str:
-    if isinstance(piece, Span):
-        return _own_text(piece, leaf)
-    if isinstance(piece, Quote):
-        return _own_text(piece.span, _leaf(piece.address, leaves))
-    return str(piece)
+    return [
+        _own_text(piece, leaf) if isinstance(piece, Span) else _foreign_text(piece, leaves)
+        for piece in edit.pieces
+    ]
 
 
 def _own_text(span: Span, leaf: Leaf) -> str:
-    if not 0 <= span.start <= span.end <= len(leaf.text):
+    start, end = span
+    if not 0 <= start <= end <= len(leaf.text):
         raise ValueError(f"{leaf.address}: found {span}, wanted a span of [0, {len(leaf.text)})")
-    return span.of(leaf.text)
+    return leaf.text[start:end]
+
+
+def _foreign_text(piece: Piece, leaves: Mapping[Address, Leaf]) -> str:
+    if isinstance(piece, Quote):
+        return _own_text(piece.span, _leaf(piece.address, leaves))
+    return str(piece)
 
 
 def _forges_character(texts: Sequence[str]) -> bool:
