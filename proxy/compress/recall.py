@@ -4,7 +4,8 @@ Question-aware selection keeps what the question of its own turn needed.  The ca
 everything, so nothing is lost to us: the newest turn's question ranks all units of the earlier
 documents, and those of the best that were dropped are quoted, verbatim and in their order, at the
 head of the newest turn's first user text.  The block depends on this turn and earlier ones only, so
-it freezes like the rest (law 5), and its vectors are in the memo.
+it freezes like the rest (law 5).  Vectors of the earlier documents are in the turns' results, or
+else in the memo.
 """
 
 from __future__ import annotations
