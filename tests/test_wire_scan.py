@@ -335,6 +335,43 @@ def test_a_text_is_what_json_reads_and_ends_where_the_string_does(parts, after):
     assert cursor.position == len(quoted.encode())
 
 
+@pytest.mark.parametrize(
+    ("before", "quoted", "after"),
+    [
+        ("[", '""', ',""]'),
+        ("[", '"a"', ',"b"]'),
+        ("[", r'"\""', ',"b"]'),
+        ("[", r'"a\"b"', r',"\""]'),
+        ("[", json.dumps('x"' * 40), ',"b"]'),
+    ],
+)
+def test_most_texts_are_read_without_a_regular_expression(monkeypatch, before, quoted, after):
+    cursor = Cursor(f"{before}{quoted}{after}".encode())
+    monkeypatch.setattr(Cursor, "string", None)
+    for _ in cursor.elements():
+        assert cursor.text() == json.loads(quoted)
+        assert cursor.position == len(f"{before}{quoted}")
+        break
+
+
+def test_where_more_quotes_are_escaped_a_regular_expression_is_as_quick(monkeypatch):
+    raw = json.dumps('x"' * 41)
+    assert Cursor(raw.encode()).text() == json.loads(raw)
+    monkeypatch.setattr(Cursor, "string", None)
+    with pytest.raises(TypeError):
+        Cursor(raw.encode()).text()
+
+
+def test_a_text_is_a_step(monkeypatch):
+    cursor = Cursor(b'"a"')  # one step: the space before it
+    monkeypatch.setattr(scan, "MAX_STEPS", 3)
+    for _ in range(2):
+        assert cursor.text() == "a"
+        cursor.back(0)
+    with pytest.raises(Unparsed, match="over 3 steps"):
+        cursor.text()
+
+
 @given(st.lists(st.sampled_from([*PARTS, '"', "\n", r"\x", "1"]), max_size=12).map("".join))
 def test_a_text_is_refused_as_a_string_is(raw):
     found = []

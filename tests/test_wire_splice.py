@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import sys
 from array import array
 
 import pytest
@@ -309,6 +310,27 @@ def test_a_leaf_is_spelled_as_it_came_however_that_is(content, other, made):
     pieces = (Span(0, 1), Quote(Address(1, 0), Span(0, 1)), Mark.ELISION)
     edits = [LeafEdit(Address(0, 0), pieces), LeafEdit(Address(1, 0), ())]
     assert contents_of(splice(chat(content, other), edits))[0] == made
+
+
+@pytest.mark.parametrize(("first", "second"), [("é\\n", "b"), (r"\u00e9\n", r"\u00e8")])
+def test_each_leaf_is_looked_at_once_and_never_escape_by_escape(monkeypatch, first, second):
+    looked = []
+
+    def telling(writer):
+        return lambda text: looked.append((writer, text)) or writer(text)
+
+    module = sys.modules[_as_written.__module__]
+    monkeypatch.setattr(module, "_WRITERS", tuple(map(telling, module._WRITERS)))
+    monkeypatch.setattr(module, "_as_written", None)
+    request = chat(first, second, second)
+    quote = Quote(Address(0, 0), Span(0, 1))
+    edits = [LeafEdit(Address(0, 0), (Span(1, 2),))]
+    edits += [LeafEdit(Address(n, 0), (Mark.ELISION, quote)) for n in (1, 2)]
+    newline, *others = contents_of(splice(request, edits))
+    assert newline == r'"\n"'
+    assert {json.loads(other) for other in others} == {"…é"}
+    whole = [(writer, text) for writer, text in looked if text == "é\n"]
+    assert len(whole) == len(set(whole)) > 0
 
 
 def test_what_is_written_is_told_from_what_it_means():

@@ -64,7 +64,6 @@ _FIRST_ITEM = re.compile(rb"\[" + WS + rb"(\])?+")
 _NEXT_ITEM = re.compile(WS + rb"(?:(\])|," + WS + rb")")
 
 _OPEN_LIST, _OPEN_OBJECT = b"[{"
-_BACKSLASH = ord("\\")
 _ENTER = {
     _OPEN_LIST: re.compile(rb"\[" + WS + _ITEMS),
     _OPEN_OBJECT: re.compile(rb"\{" + WS + _MEMBERS + _KEY),
@@ -143,12 +142,12 @@ class Cursor:
 
     def text(self) -> str:
         """Consume a string; return its text, as ``decode_string`` does."""
-        start, after = self._pos, self._guessed_end()
-        text = _decoded(self._raw[start:after]) if self._raw.startswith(b'"', start) else None
+        after = self._guessed_end()
+        text = _decoded(self._raw[self._pos : after])
         if text is None:  # broken, or the guess was
             place = self.string()
             return decode_string(self._raw[place.start : place.end])
-        self._steps += 1
+        self._step()
         self._pos = after
         return text
 
@@ -156,20 +155,23 @@ class Cursor:
         """Guess where the string ahead ends: what is no string does not end there."""
         quote = self._raw.find(b'"', self._pos + 1)
         for _ in range(_ESCAPED_QUOTES):
-            if quote < 1 or self._raw[quote - 1] != _BACKSLASH:
+            if self._raw[quote - 1 : quote] != b"\\":
                 break
             quote = self._raw.find(b'"', quote + 1)
         return quote + 1
 
     def take(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
         """Move over ``pattern``, if it is what comes next."""
-        self._steps += 1
-        if self._steps > MAX_STEPS:
-            raise Unparsed(f"byte {self._pos}: found over {MAX_STEPS} steps of structure, gave up")
+        self._step()
         found = pattern.match(self._raw, self._pos)
         if found is not None:
             self._pos = found.end()
         return found
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise Unparsed(f"byte {self._pos}: found over {MAX_STEPS} steps of structure, gave up")
 
     def back(self, position: int) -> None:
         """Return to where a value begins that was passed."""
@@ -246,8 +248,8 @@ def decode_string(quoted: bytes) -> str:
 
     A lone surrogate escape stays a lone surrogate.
     """
-    text = _decoded(quoted)
-    return str(json.loads(quoted.decode())) if text is None else text
+    text = quoted.decode()
+    return str(json.loads(text)) if "\\" in text else text[1:-1]
 
 
 def _decoded(quoted: bytes) -> str | None:
