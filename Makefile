@@ -16,7 +16,7 @@ CLIENTS ?= $(or $(LACONIC_CLIENTS),.clients)
 
 # The tests of what is pure: values, wire, policies, tokens, settings, tagging, compression.
 PURE := $(wildcard tests/test_wire_*.py tests/test_policy_*.py tests/test_compress_*.py tests/test_tokens_*.py) \
-	proxy/types.py proxy/errors.py proxy/settings.py \
+	proxy/types.py proxy/errors.py proxy/digests.py proxy/settings.py \
 	$(wildcard proxy/wire proxy/policy proxy/tokens proxy/tagging proxy/compress) \
 	$(addprefix tests/test_,benchmarks_tagging.py laws.py reference.py reference_llmlingua.py settings.py tagging.py tokens.py tool_results.py)
 

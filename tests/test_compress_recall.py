@@ -1,8 +1,10 @@
-from driving import ENCODING, SCORER, passages, policy, turn
+from driving import ENCODING, SCORER, Answers, drive, passages, policy, turn
 
 from proxy.compress import recall
+from proxy.compress.guarded import Past, Scene, guarded
 from proxy.compress.layout import read_material
-from proxy.compress.result import TurnResult, verbatim
+from proxy.compress.ports import ScoreRequest
+from proxy.compress.result import TurnResult, untouched, verbatim
 from proxy.policy.schema import Recall
 from proxy.types import Address, Component, Mark, Message, Turn
 
@@ -71,6 +73,24 @@ def test_no_more_than_the_share_is_wanted():
     for share in (0.05, 0.2, 0.5, 1.0):
         texts = wanted(store, "rye bread whale Holm?", share=share, min_relevance=0.0)
         assert sum(map(ENCODING.count, texts)) <= share * total
+
+
+def test_a_method_that_asks_again_gets_what_it_asked_for():
+    told = {}
+
+    def body(scene, material):
+        for question in ("one", "two", "three"):
+            told[question] = yield ScoreRequest(questions=(question,))
+        return untouched(material, None)
+
+    past = Past(archive([earlier(*FACTS)]))
+    asks = turn(passages(*FACTS), question="When does the bakery sell rye bread?")
+    answers = Answers()
+    result = drive(guarded(Scene(asks, past, policy(), ENCODING), body), answers)
+    asked = [(len(request.documents), request.questions) for request in answers.asked]
+    assert asked == [(0, (asks.question,)), (3, ("one",)), (0, ("two",)), (0, ("three",))]
+    assert [(scores.documents, len(scores.questions)) for scores in told.values()] == [((), 1)] * 3
+    assert result.recalled
 
 
 def test_the_block_quotes_titles_and_units_in_their_order():
