@@ -531,8 +531,9 @@ def test_items_are_dealt_into_calls_of_about_equal_length(drawn, least, more, th
     [
         ([50] * 8, 2, [100] * 4),  # as many calls for each thread
         ([50] * 8, 1, [100] * 4),
-        ([50] * 8, 3, [50] * 4 + [100] * 2),
+        ([50] * 8, 3, [50] * 2 + [100] * 3),
         ([10] * 4, 8, [20, 20]),  # no call shorter than is worth it
+        ([10] * 21, 2, [50] * 3 + [60]),
         ([90, 30, 30, 30], 2, [90, 90]),
         ([500, 10, 10], 2, [20, 500]),  # what is longer than goes together is alone
         ([5], 4, [5]),
@@ -585,8 +586,14 @@ def rating(*texts, heard=()):
     return ScoreRequest(passages=tuple(Passage(text, heard) for text in texts))
 
 
-@pytest.mark.parametrize("threads", [1, 9])
-async def test_passages_are_read_together_as_many_as_a_call_is_worth(threads):
+@pytest.mark.parametrize(
+    ("threads", "calls"),
+    [  # tokens are guessed: a quarter of the bytes
+        (1, [["nine ten eleven", "seven eight"], ["one two three four five", "six"]]),
+        (9, [["nine ten eleven"], ["one two three four five"], ["seven eight", "six"]]),
+    ],
+)
+async def test_passages_are_read_together_as_many_as_a_call_is_worth(threads, calls):
     reader, texts = Reads(), ["one two three four five", "six", "seven eight", "nine ten eleven"]
     models = Ensemble(HashScorer(), reader=lambda: reader, classifier=None)
     engine = Engine(lambda: models, VectorMemo(0), threads=threads)
@@ -598,8 +605,8 @@ async def test_passages_are_read_together_as_many_as_a_call_is_worth(threads):
     heard = (Heard("before", ()),)
     await score(engine, rating("six seven", "eight nine", heard=heard))
     engine.close()
-    assert sorted(reader.calls[:2]) == [["nine ten eleven", "seven eight"], [texts[0], "six"]]
-    assert sorted(reader.calls[2:]) == [["eight nine"], ["six seven"]]
+    assert sorted(reader.calls[: len(calls)]) == calls
+    assert sorted(reader.calls[len(calls) :]) == [["eight nine"], ["six seven"]]
     rated = [passage.nats.tolist() for passage in scores.passages]
     assert rated == [[len(word) for word in text.split()] for text in texts]
     assert scores.timings.scored_tokens == sum(len(text.split()) for text in texts)

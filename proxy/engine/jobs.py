@@ -172,9 +172,7 @@ def dealt(items: Sequence[Item], together: Together, threads: int) -> list[list[
     alone = [[item] for item in longest if item.estimate > together.most]
     joined = longest[len(alone) :]
     tokens = sum(item.estimate for item in joined)
-    equal = threads * -(-tokens // max(1, threads * together.most))
-    worth = tokens // max(1, together.least)
-    calls: list[list[Item]] = [[] for _ in range(min(equal, worth) or 1)]
+    calls: list[list[Item]] = [[] for _ in range(_number(tokens, together, threads))]
     loads = [(0, place) for place in range(len(calls))]
     for item in joined:
         load, place = loads[0]
@@ -182,6 +180,19 @@ def dealt(items: Sequence[Item], together: Together, threads: int) -> list[list[
         heapreplace(loads, (load + item.estimate, place))
     again = [[item] for item in items if first[item.key] is not item]
     return [*alone, *filter(None, calls), *again]
+
+
+def _number(tokens: int, together: Together, threads: int) -> int:
+    """Return how many calls tokens are dealt into, one at least.
+
+    Calls hold ``least`` tokens, or a multiple of that: less would fill them no better.
+    """
+    if not tokens:
+        return 1
+    equal = threads * -(-tokens // (threads * together.most))
+    least = max(1, together.least)
+    size = min(-(-tokens // equal // least) * least, together.most)
+    return -(-tokens // size)
 
 
 def is_finite(vectors: Vectors) -> bool:

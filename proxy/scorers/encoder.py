@@ -33,7 +33,7 @@ from proxy.scorers.weights import mapped
 
 MODELS: Final = Path(__file__).parent / "models"
 FORMAT: Final = 1
-TOGETHER: Final = Together(64, 384)  # with more, activations leave the processor's cache
+TOGETHER: Final = Together(0, 384)  # with more, activations leave the processor's cache
 
 
 class EmbeddedEncoder(LateEncoder):
