@@ -287,6 +287,39 @@ async def test_the_page_shows_figures_exchanges_and_a_trial(ledger):
         assert await page.run("trouble.hidden")
 
 
+HOLD_NEWS = """
+(() => {
+  const plain = window.fetch;
+  window.held = [];
+  window.answered = 0;
+  window.fetch = async (url, given) => {
+    const news = url.includes("after=");
+    if (news) await new Promise((go) => window.held.push(go));
+    const answer = await plain(url, given);
+    if (news) window.answered += 1;
+    return answer;
+  };
+})()
+"""
+
+
+@NEEDS_CHROMIUM
+async def test_news_that_overlap_a_fresh_look_show_no_exchange_twice(ledger):
+    rows = "document.querySelectorAll('#latest tbody tr').length"
+    async with dashboard(ledger) as home, chromium() as page:
+        await page.open(f"http://127.0.0.1:{home.port}/laconic/#exchanges")
+        await page.until(f"{READY} && {rows} === 5")
+        await page.run(HOLD_NEWS)
+        await page.until("held.length")
+        entries.write(ledger, entry(9, 0))
+        await page.run("chosen.dispatchEvent(new Event('input'))")
+        await page.until(f"{rows} === 6")
+        await page.run("held.forEach((go) => go())")
+        await page.until("answered")
+        await page.run("new Promise((done) => setTimeout(done, 100))")
+        assert await page.run(rows) == 6
+
+
 @NEEDS_CHROMIUM
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_every_page_is_accessible(ledger, scheme):

@@ -204,18 +204,21 @@ async function exchanges() {
 }
 
 async function older() {
-  const before = shown.at(-1)?.number;
+  const known = shown;
+  const before = known.at(-1)?.number;
   const { exchanges: found } = await ask("exchanges", { ...chosen().filter, limit: 50, before });
-  shown = [...shown, ...found];
+  if (shown !== known) return; // read anew meanwhile
+  shown = [...known, ...found];
   draw();
 }
 
 async function newer() {
   if ($("exchanges").hidden || !$("follow").checked || document.hidden) return;
-  const after = shown[0]?.number ?? 0;
+  const known = shown;
+  const after = known[0]?.number ?? 0;
   const { exchanges: found } = await ask("exchanges", { ...chosen().filter, limit: 50, after });
-  if (!found.length) return;
-  shown = [...found, ...shown].slice(0, 500);
+  if (!found.length || shown !== known) return; // none, or read anew meanwhile
+  shown = [...found, ...known].slice(0, 500);
   $("news").textContent = `${found.length} new`;
   draw();
 }
