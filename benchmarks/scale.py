@@ -130,17 +130,11 @@ async def by_turns(passages: Passages, threads: int, trials: int = TRIALS) -> Tu
     held: list[list[Turn]] = []
     for number in range(2 * trials):
         progress(f"conversation {number + 1}")
-        ours, theirs = (0, TURNS) if number % 2 else (TURNS, 0)
         async with workshop("rag", threads) as house:
             await house.prepare(passages.prompt(LEAST_TOKENS, seed=-1))
+            ours, theirs = (0, TURNS) if number % 2 else (TURNS, 0)
             long = _Conversation(house, passages, ours)
-            other = _Conversation(house, passages, theirs + _APART)
-            turns, early = [], []
-            for turn in range(TURNS):
-                if turn >= _APART:
-                    early.append(await other.turn())
-                turns.append(await long.turn())
-            held.append([*turns, *early[EARLY]])
+            held.append(await _both(long, _Conversation(house, passages, theirs + _APART)))
     timed = [
         Turn(_typical([t.ms for t in times]), _typical([t.model_ms for t in times]))
         for times in zip(*held, strict=True)
@@ -165,6 +159,16 @@ class _Conversation:
         timed = await self._house.prepare(body(self._messages))
         self._messages.append({"role": "assistant", "content": "It is in the text above."})
         return Turn(timed.ms, timed.prepared.model_ms / self._house.threads)
+
+
+async def _both(long: _Conversation, other: _Conversation) -> list[Turn]:
+    """Hold a long conversation, and another beside its late turns; the other's early turns last."""
+    turns, early = [], []
+    for turn in range(TURNS):
+        if turn >= _APART:
+            early.append(await other.turn())
+        turns.append(await long.turn())
+    return [*turns, *early[EARLY]]
 
 
 def _typical(times: Sequence[float]) -> float:

@@ -34,7 +34,7 @@ def wanted(store, question, **choices):
         store,
         question,
         SCORER.embed_questions([question])[0],
-        store.stacks(SCORER.embed_documents(store.documents())),
+        store.stacks(SCORER.embed_documents(store.documents)),
         Recall(**{"share": 0.3, **choices}),
     )
     materials = {chapter.turn: chapter.material for chapter in store.chapters}
@@ -119,5 +119,5 @@ def test_a_block_lands_before_the_first_user_text():
 def test_an_empty_past_misses_nothing():
     for past in ([], [NOTHING], [earlier()]):
         store = archive(past)
-        assert (store.misses, store.documents(), store.stacks([])) == (False, (), [])
+        assert (store.misses, store.documents, store.stacks([])) == (False, (), [])
     assert wanted(store, "rye bread?") == []

@@ -64,6 +64,9 @@ class Metric(StrEnum):
     NLL = "nll"
 
 
+UpstreamOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="Where requests go, with or without /v1.")
+]
 PoliciesOption = Annotated[
     str | None,
     typer.Option("--policies", metavar="DIR", help="Policy files laid over the shipped ones."),
@@ -86,6 +89,7 @@ KeyOption = Annotated[
 ConversationOption = Annotated[
     str | None, typer.Option(metavar="DIGITS", help="The ledger's name of a conversation.")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
 ModelOption = Annotated[
     str | None,
     typer.Option(help="The encoder: `embedded`, a Hugging Face name or a local folder."),
@@ -99,9 +103,7 @@ ThreadsOption = Annotated[str | None, typer.Option(help="Threads that the model 
 @app.command()
 def serve(
     *,
-    upstream: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where requests go, with or without /v1.")
-    ] = None,
+    upstream: UpstreamOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[str | None, typer.Option(help="Port to listen on.")] = None,
     workers: Annotated[str | None, typer.Option(help="Processes that share the port.")] = None,
@@ -217,7 +219,7 @@ def report(
     by: Annotated[By, typer.Option(help="One row per what.")] = By.ROUTE,
     since: SinceOption = None,
     until: UntilOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV.")] = False,
     parquet: Annotated[
         Path | None, typer.Option(metavar="FILE", help="As Parquet, into a file.")
@@ -250,7 +252,7 @@ def inspect(
         str, typer.Argument(metavar="REQUEST_ID", help="As in `x-laconic-request-id`.")
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: JsonOption = False,
     policies: PoliciesOption = None,
     ledger: LedgerOption = None,
 ) -> None:
@@ -287,10 +289,10 @@ def tail(
     ledger: LedgerOption = None,
 ) -> None:
     """Show the newest exchanges, and each one as it ends."""
-    from proxy.cli import looking, reporting
+    from proxy.cli import looking
     from proxy.ledger import Filter, Ledger
 
-    opened = Ledger(reporting.required(_settings(ledger_path=ledger).ledger_path))
+    opened = Ledger(_ledger_file(ledger))
     chosen = Filter(
         route=route,
         policy=policy,
@@ -316,7 +318,7 @@ def evaluate(
     model: Annotated[
         str, typer.Option(help="The causal LM: `embedded`, a Hugging Face name or a local folder.")
     ] = "embedded",
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure what compression did to answers, under a second model: KL and NLL, in nats.
 
@@ -350,15 +352,13 @@ def demo(
 @app.command()
 def doctor(
     *,
-    upstream: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where requests go, with or without /v1.")
-    ] = None,
+    upstream: UpstreamOption = None,
     policies: PoliciesOption = None,
     ledger: LedgerOption = None,
     model: ModelOption = None,
     backend: BackendOption = None,
     threads: ThreadsOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Examine this machine and these settings: what fails, what could be better, what to do.
 
@@ -403,7 +403,7 @@ def export(
     from proxy.ledger import Filter, Ledger
 
     chosen = Filter(reporting.moments(since, until), key=key, conversation=conversation)
-    opened = Ledger(reporting.required(_settings(ledger_path=ledger).ledger_path))
+    opened = Ledger(_ledger_file(ledger))
     keeping.export(opened, chosen, sys.stdout, as_csv=as_csv)
 
 
@@ -427,7 +427,7 @@ def delete(
     chosen = keeping.required(
         Filter(reporting.moments(since, until), key=key, conversation=conversation)
     )
-    path = reporting.required(_settings(ledger_path=ledger).ledger_path)
+    path = _ledger_file(ledger)
     if yes:
         typer.echo(f"{erase(path, chosen):,} exchanges deleted")
     else:
@@ -438,10 +438,9 @@ def delete(
 @ledger_app.command()
 def vacuum(*, ledger: LedgerOption = None) -> None:
     """Give the disk back what the ledger's file does not use."""
-    from proxy.cli import reporting
     from proxy.ledger.keeping import vacuum as shrunk
 
-    before, after = shrunk(reporting.required(_settings(ledger_path=ledger).ledger_path))
+    before, after = shrunk(_ledger_file(ledger))
     typer.echo(f"{before:,} bytes before, {after:,} after")
 
 
@@ -471,6 +470,13 @@ def admin() -> None:
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _ledger_file(given: str | None) -> Path:
+    """Return the ledger's file; raises PolicyError where the settings keep none."""
+    from proxy.cli import reporting
+
+    return reporting.required(_settings(ledger_path=given).ledger_path)
 
 
 def _settings(**arguments: object) -> Settings:

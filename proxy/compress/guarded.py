@@ -110,12 +110,12 @@ def guarded(scene: Scene, body: Body, *, steered: bool = False) -> Steps:
     steps = body(scene, material) if idle is None else _idle(untouched(material, idle))
     if scene.asked is None or not scene.recalls:
         return (yield from steps)
-    documents = scene.past.store.documents()
-    chosen = scene.past.store.shortlist(scene.turn.question or "")
-    earlier = tuple(documents[i] for i in chosen)
+    store = scene.past.store
+    chosen = store.shortlist(scene.turn.question or "")
+    earlier = tuple(store.documents[i] for i in chosen)
     result, read = yield from _with_earlier(steps, earlier)
-    vectors = filled(documents, chosen, read, len(scene.asked.final))
-    return _with_recall(scene, result, scene.past.store.stacks(vectors))
+    vectors = filled(store.documents, chosen, read, len(scene.asked.final))
+    return _with_recall(scene, result, store.stacks(vectors))
 
 
 def _ask(scene: Scene) -> str | None:

@@ -10,7 +10,7 @@ else in the memo.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
@@ -18,6 +18,7 @@ from itertools import chain, islice
 import numpy as np
 
 from proxy.compress.layout import Material
+from proxy.compress.lexical import Terms
 from proxy.compress.ports import Document, DocumentVectors, QuestionVectors
 from proxy.compress.reading import shortlist
 from proxy.compress.relevance import Stack, rate_units
@@ -79,16 +80,15 @@ class Archive:
         """Whether a unit was dropped and did not come back."""
         return number in chapter.dropped and (chapter.turn, number) not in self.back
 
+    @cached_property
     def documents(self) -> tuple[Document, ...]:
-        """Return the documents whose vectors are not known, turn by turn."""
-        return tuple(chain.from_iterable(c.material.embeddable for c in self._unread()))
+        """The documents whose vectors are not known, turn by turn."""
+        return tuple(chain.from_iterable(c.material.embeddable for c in self._unread))
 
     def shortlist(self, question: str) -> tuple[int, ...]:
         """Return which of the documents have to be embedded."""
-        unread = self._unread()
-        terms = [part for chapter in unread for part in chapter.material.terms]
-        data = [rows for chapter in unread for rows in chapter.material.data]
-        return shortlist(question, terms, self.documents(), data)
+        data = [rows for chapter in self._unread for rows in chapter.material.data]
+        return shortlist(question, _terms(self._unread), self.documents, data)
 
     def stacks(self, read: Sequence[DocumentVectors]) -> list[Stack]:
         """Return the vectors of each chapter; ``read`` are those of ``documents``."""
@@ -100,11 +100,16 @@ class Archive:
             for chapter in self.chapters
         ]
 
+    @cached_property
     def _unread(self) -> list[Chapter]:
         return [chapter for chapter in self.chapters if chapter.vectors is None]
 
 
 EMPTY = Archive()
+
+
+def _terms(chapters: Iterable[Chapter]) -> list[Terms]:
+    return [part for chapter in chapters for part in chapter.material.terms]
 
 
 def wanted(
@@ -119,8 +124,7 @@ def wanted(
     ``stacks`` are the vectors of the chapters.  Units that are still there count towards the
     share, so a question that the kept text answers brings back little.
     """
-    terms = [part for chapter in store.chapters for part in chapter.material.terms]
-    relevance = rate_units(question, asked, terms, stacks)
+    relevance = rate_units(question, asked, _terms(store.chapters), stacks)
     if relevance.similarity.max(initial=0.0) < SIMILARITY:
         return frozenset()
     ends = np.cumsum([len(chapter.material.units) for chapter in store.chapters])

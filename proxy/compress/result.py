@@ -40,9 +40,9 @@ class TurnResult:
     (turn, unit) pairs that this turn brought back; ``restores`` says that this turn's ask needs
     everything before it whole (law 12).  ``material`` is there where something was dropped.
     ``before`` and ``after`` are the turn's tokens as sent, and with its edits; ``sizes`` those of
-    each segment, without what recall brought back.  ``vectors`` are
-    those of the material's documents, where all of them were read: recall need not ask for them.
-    ``ratings`` are there to be looked at.
+    each segment, without what recall brought back.  ``vectors`` are those of the material's
+    documents, where all of them were read: recall need not ask for them.  ``ratings`` are there to
+    be looked at.
     """
 
     components: Counts
