@@ -106,7 +106,7 @@ test-schema: .schema/.installed ## SPEC=path: requests made up from an OpenAPI s
 	touch $@
 
 fuzz: .fuzz/.installed ## the wire format under inputs that coverage guides; what fails is kept as a test
-	for target in scanner splices events usage encodings headers; do \
+	for target in scanner beginnings splices events usage encodings headers; do \
 		PYTHONPATH=. .fuzz/bin/python tests/fuzz/run.py $$target --seconds $(FUZZ_S) || exit 1; \
 	done
 

@@ -126,15 +126,18 @@ class Turns:
 
 
 async def by_turns(passages: Passages, threads: int, trials: int = TRIALS) -> Turns:
-    """Time each turn: the mean over both orders of the passages, a median of ``trials`` each."""
+    """Time each turn: the mean over both orders of the texts, a median of ``trials`` each."""
+    texts = passages.deal(TURN_TOKENS, 2 * TURNS)  # what was met before would cost no reading
+    asked = [f"{text}\n\n{passages.question(n)}" for n, text in enumerate(texts)]
+    orders = (asked, asked[TURNS:] + asked[:TURNS])
     held: list[list[Turn]] = []
     for number in range(2 * trials):
         progress(f"conversation {number + 1}")
         async with workshop("rag", threads) as house:
             await house.prepare(passages.prompt(LEAST_TOKENS, seed=-1))
-            ours, theirs = (0, TURNS) if number % 2 else (TURNS, 0)
-            long = _Conversation(house, passages, ours)
-            held.append(await _both(long, _Conversation(house, passages, theirs + _APART)))
+            order = orders[number % 2]
+            long, other = order[:TURNS], order[TURNS + _APART :]
+            held.append(await _both(_Conversation(house, long), _Conversation(house, other)))
     timed = [
         Turn(_typical([t.ms for t in times]), _typical([t.model_ms for t in times]))
         for times in zip(*held, strict=True)
@@ -143,19 +146,15 @@ async def by_turns(passages: Passages, threads: int, trials: int = TRIALS) -> Tu
 
 
 class _Conversation:
-    """A conversation that goes on: its n-th turn brings the passages of number ``first`` + n."""
+    """A conversation that goes on: each turn asks the next of these."""
 
-    def __init__(self, house: Workshop, passages: Passages, first: int) -> None:
-        self._house, self._passages = house, passages
-        self._number = first
+    def __init__(self, house: Workshop, asked: Sequence[str]) -> None:
+        self._house, self._asked = house, iter(asked)
         self._messages: list[Record] = []
 
     async def turn(self) -> Turn:
         """Time the next turn."""
-        number, self._number = self._number, self._number + 1
-        text = self._passages.text(TURN_TOKENS, 10_000_000 + number)
-        asked = f"{text}\n\n{self._passages.question(number)}"
-        self._messages.append({"role": "user", "content": asked})
+        self._messages.append({"role": "user", "content": next(self._asked)})
         timed = await self._house.prepare(body(self._messages))
         self._messages.append({"role": "assistant", "content": "It is in the text above."})
         return Turn(timed.ms, timed.prepared.model_ms / self._house.threads)

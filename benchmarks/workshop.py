@@ -6,7 +6,6 @@ with a question after them, so that a turn of any size looks like retrieval.
 
 from __future__ import annotations
 
-import gc
 import json
 import random
 import time
@@ -18,6 +17,7 @@ from functools import cached_property
 from multidict import CIMultiDict
 
 from common import MODEL, POLICIES, Record, records
+from proxy.app import settle
 from proxy.engine import Engine
 from proxy.gateway.compression import Compression, Incoming, Prepared
 from proxy.gateway.method import Cascade
@@ -49,12 +49,15 @@ class Passages:
     def draw(self, tokens: int, seed: int) -> list[str]:
         """Return passages of about ``tokens`` tokens together: at most one passage more."""
         rng = random.Random(seed)
-        drawn: list[str] = []
-        while tokens > 0:
-            text, cost = rng.choice(self._pool)
-            drawn.append(text)
-            tokens -= cost
-        return drawn
+        return _taken(tokens, iter(lambda: rng.choice(self._pool), None))
+
+    def deal(self, tokens: int, texts: int) -> list[str]:
+        """Return texts of about ``tokens`` tokens each; no passage is in two of them.
+
+        Raises ValueError where there are not enough.
+        """
+        passages = iter(random.Random(0).sample(self._pool, len(self._pool)))
+        return [numbered(_taken(tokens, passages)) for _ in range(texts)]
 
     def text(self, tokens: int, seed: int) -> str:
         """Return numbered passages as one text."""
@@ -68,6 +71,18 @@ class Passages:
         """Return a request body: passages, then a question."""
         text = f"{self.text(tokens, seed)}\n\n{self.question(question)}"
         return body([{"role": "user", "content": text}])
+
+
+def _taken(tokens: int, passages: Iterator[tuple[str, int]]) -> list[str]:
+    """Take passages, given with their tokens, until there are ``tokens``."""
+    taken: list[str] = []
+    while tokens > 0:
+        passage = next(passages, None)
+        if passage is None:
+            raise ValueError(f"found no more passages, wanted {tokens} tokens of them")
+        taken.append(passage[0])
+        tokens -= passage[1]
+    return taken
 
 
 def numbered(passages: Sequence[str]) -> str:
@@ -95,7 +110,9 @@ class Workshop:
     def __init__(self, engine: Engine, policies: PolicySet, threads: int) -> None:
         """Use :func:`workshop`."""
         method = Cascade(TurnMemo(), lambda: engine.revision, tagged=TurnMemo(), cuts=TurnMemo())
-        self._compression = Compression(method, engine, limit_bytes=1 << 27)
+        self._compression = Compression(
+            method, engine, limit_bytes=1 << 27, beginnings=TurnMemo(MEMO_BYTES)
+        )
         self._policies = policies
         self.threads = threads
 
@@ -115,8 +132,7 @@ async def workshop(policy: str, threads: int) -> AsyncIterator[Workshop]:
     )
     engine.start()
     await engine.wait_ready()
-    gc.collect()
-    gc.freeze()  # as the proxy does once its model is loaded
+    settle()
     try:
         yield Workshop(engine, patient(policy), threads)
     finally:

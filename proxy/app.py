@@ -77,6 +77,7 @@ _BACKLOG = 1024
 _MARKS: Final = "turns.sqlite3"  # which turns pass verbatim for good, whichever worker is asked
 _SENT: Final = "sent.sqlite3"  # the digests of what was sent before, by whichever worker
 _MARKS_BYTES: Final = 64 * 2**20
+_BEGINNINGS_BYTES: Final = 64 * 2**20  # of what conversations were so far: 100 of 200 KB each
 _LONGEST_MESSAGE = 200
 _USUAL = tuple(f"/v1{endpoint.path}" for endpoint in ENDPOINTS)  # found sooner than by a pattern
 _OWN_PATH = "/laconic"  # what is below it is ours and never the upstream's
@@ -126,6 +127,7 @@ def build_app(
             engine,
             limit_bytes=settings.max_body_bytes,
             breaker=Breaker(partial(_breaker_changed, metrics)),
+            beginnings=TurnMemo(_BEGINNINGS_BYTES),
         )
         app[COMPRESSION] = compression
         clerk = app[CLERK] = Clerk((*sinks, metrics))
@@ -651,10 +653,15 @@ async def _load(engine: ModelEngine) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a model's library raises
         log.error("model-failed", type=type(error).__name__)  # noqa: TRY400 - no traceback: law 11
     else:
-        gc.collect()
-        gc.set_threshold(10_000, 20, 50)  # a request's objects are no cycles, or hardly any
-        gc.freeze()  # what is loaded stays: nothing in it is worth looking through again
+        settle()
         log.info("ready", model=engine.revision, tokens_per_s=round(engine.tokens_per_s))
+
+
+def settle() -> None:
+    """Have garbage looked for less: what is loaded by now stays, and requests leave hardly any."""
+    gc.collect()
+    gc.set_threshold(10_000, 20, 50)  # a request's objects are no cycles, or hardly any
+    gc.freeze()  # nothing in what is loaded is worth looking through again
 
 
 async def watch_policies(

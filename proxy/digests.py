@@ -17,3 +17,8 @@ def digest_of(words: Iterable[str]) -> bytes:
     raw = [word.encode("utf-8", "surrogatepass") for word in words]
     parts = [part for word in raw for part in (len(word).to_bytes(8, "little"), word)]
     return blake2b(b"".join(parts), digest_size=32).digest()
+
+
+def linked(*digests: bytes) -> bytes:
+    """Hash digests, as they are and in their order, to one more of 32 bytes."""
+    return blake2b(b"".join(digests), digest_size=32).digest()

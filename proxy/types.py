@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
+
+from proxy.digests import digest_of
 
 
 class Component(StrEnum):
@@ -121,9 +124,12 @@ class ToolCall:
     arguments: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Message:
-    """One message, as far as compression needs it."""
+    """One message, as far as compression needs it.
+
+    Without slots, so that its digest is kept: a conversation's messages are known from before.
+    """
 
     index: int
     role: str
@@ -133,6 +139,14 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     breakpoint: bool = False  # carries cache_control or prompt_cache_breakpoint, itself or a part
 
+    @cached_property
+    def digest(self) -> bytes:
+        """Hash who says what, and where."""
+        words = [f"{self.index}:{self.role}:{self.name!r}"]
+        for leaf in self.leaves:
+            words += str(leaf.address.part), leaf.text
+        return digest_of(words)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -141,6 +155,7 @@ class Request:
     ``wants_json`` says that the answer's text is to be JSON (``response_format``, ``text.format``);
     ``separate`` that each message is a prompt of its own, answered as if it had come alone;
     ``continues`` that what went before lies with the provider (``previous_response_id``).
+    ``spellings`` are those of a whole conversation, as far as it was edited before.
     """
 
     raw: bytes = field(repr=False)
@@ -150,6 +165,7 @@ class Request:
     wants_json: bool = False
     separate: bool = False
     continues: bool = False
+    spellings: Spellings = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +256,18 @@ class LeafEdit:
 
     address: Address
     pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """The JSON string that an edit made of its leaf, out of the characters of ``sources``."""
+
+    edit: LeafEdit
+    sources: tuple[Leaf, ...]
+    written: bytes = field(repr=False)
+
+
+Spellings: TypeAlias = dict[Address, Spelling]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,13 +28,19 @@ PASSAGE = (
 
 @pytest.fixture
 def passages(tmp_path, monkeypatch):
-    """A data folder of one question with three passages."""
+    """A data folder of one question with some hundred passages."""
     record = {
         "question": "when was the lighthouse lit",
         "gold": {"title": "Skagen", "text": PASSAGE},
         "distractors": [
             {"title": "Rivers", "text": "Barges carried salt. The railway came in 1862."},
-            {"title": "Bridges", "text": "A bridge of nine arches. It was widened twice."},
+            *(
+                {
+                    "title": f"Bridge {n}",
+                    "text": f"It has {n} arches. It was widened in 1900 and again later.",
+                }
+                for n in range(100)
+            ),
         ],
     }
     (tmp_path / "eval").mkdir()
@@ -75,10 +81,21 @@ def test_a_prompt_is_about_as_long_as_asked_and_the_same_for_the_same_seed(passa
     (message,) = json.loads(prompt)["messages"]
     assert message["content"].startswith("[1] ")
     assert message["content"].endswith("\n\nwhen was the lighthouse lit?")
-    assert 300 <= encoding_for("gpt-4o").count(message["content"]) <= 350
+    assert 290 <= encoding_for("gpt-4o").count(message["content"]) <= 350
 
 
-def test_a_small_run_of_scale_has_every_figure(passages):
+def test_texts_that_are_dealt_have_no_passage_in_common(passages):
+    texts = passages.deal(40, texts=30)
+    assert all(40 <= encoding_for("gpt-4o").count(text) <= 80 for text in texts)
+    dealt = [line.partition(" ")[2] for text in texts for line in text.splitlines()]
+    assert len(set(dealt)) == len(dealt) >= 60
+    with pytest.raises(ValueError, match=r"found no more passages, wanted \d+ tokens of them"):
+        passages.deal(40, texts=100)
+
+
+def test_a_small_run_of_scale_has_every_figure(passages, monkeypatch):
+    monkeypatch.setattr(scale, "TURN_TOKENS", 15)
+
     async def run():
         import workshop  # noqa: PLC0415 - once the folder is there
 

@@ -23,10 +23,7 @@ def earlier(*dropped, recalled=()):
 
 
 def archive(past):
-    store = recall.EMPTY
-    for turn_number, result in enumerate(past):
-        store = store.then(turn_number, result)
-    return store
+    return recall.Archive.of(enumerate(past))
 
 
 def wanted(store, question, **choices):

@@ -314,7 +314,7 @@ async def test_a_text_that_passed_unread_goes_with_its_conversation(path):
 
 async def test_a_fault_in_reading_what_passed_unread_costs_the_text_alone():
     compression = Compression(DropsX(), InstantEngine(), limit_bytes=1000)
-    faulty = replace(endpoints.CHAT, parse=lambda body: 1 / 0)
+    faulty = replace(endpoints.CHAT, parse=lambda body, memory: 1 / 0)
     asked = Incoming(faulty, CHAT, dict([WATCH]), LaconicHeaders(bypass=True), chat())
     with structlog.testing.capture_logs() as lines:
         prepared = await compression.prepare(asked, replace(policies(), routes=(WATCHED,)))

@@ -12,7 +12,7 @@ fake.  A ``CompressionError`` thrown into it ends it; the driver in ``request`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -50,15 +50,9 @@ Steps: TypeAlias = Generator[ScoreRequest, Scores, TurnResult]
 class Past:
     """The turns before one: what they dropped, and their tokens as sent by the caller and by us."""
 
-    store: recall.Archive = recall.EMPTY
+    store: recall.Archive = field(default_factory=recall.Archive)
     before: int = 0
     sent: int = 0
-
-    def then(self, turn: int, result: TurnResult, closing: int) -> Past:
-        """Return the past after one more turn, which messages of ``closing`` tokens close."""
-        store = self.store.then(turn, result)
-        before, sent = self.before + closing, self.sent + closing
-        return Past(store, before + result.before, sent + result.after)
 
 
 @dataclass(frozen=True, slots=True)

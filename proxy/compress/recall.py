@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, islice
+from typing import Self
 
 import numpy as np
 
@@ -48,23 +49,24 @@ class Chapter:
 class Archive:
     """The earlier turns that dropped something, and what turns since then brought back.
 
-    Made anew with every request, so one more turn must cost next to nothing: what is in here, the
+    Made anew for every new turn, so an earlier one must cost next to nothing: what is in here, the
     turns' results hold anyway.  Without slots, so that what it is asked again is kept.
     """
 
     chapters: tuple[Chapter, ...] = ()
     recalled: tuple[frozenset[UnitOf], ...] = ()
 
-    def then(self, turn: int, result: TurnResult) -> Archive:
-        """Return the archive after one more turn; this very one where nothing changed."""
-        chapters, recalled = self.chapters, self.recalled
-        if result.recalled:
-            recalled = (*recalled, result.recalled)
-        if result.dropped and result.material is not None:
-            new = Chapter(turn, result.material, result.dropped, result.vectors)
-            chapters = (*chapters, new)
-        same = chapters is self.chapters and recalled is self.recalled
-        return self if same else Archive(chapters, recalled)
+    @classmethod
+    def of(cls, results: Iterable[tuple[int, TurnResult]]) -> Self:
+        """Return what these turns come to, oldest first."""
+        chapters: list[Chapter] = []
+        recalled: list[frozenset[UnitOf]] = []
+        for turn, result in results:
+            if result.recalled:
+                recalled.append(result.recalled)
+            if result.dropped and result.material is not None:
+                chapters.append(Chapter(turn, result.material, result.dropped, result.vectors))
+        return cls(tuple(chapters), tuple(recalled))
 
     @cached_property
     def back(self) -> frozenset[UnitOf]:
@@ -103,9 +105,6 @@ class Archive:
     @cached_property
     def _unread(self) -> list[Chapter]:
         return [chapter for chapter in self.chapters if chapter.vectors is None]
-
-
-EMPTY = Archive()
 
 
 def _terms(chapters: Iterable[Chapter]) -> list[Terms]:
@@ -147,7 +146,8 @@ def wanted(
 def block(store: Archive, chosen: frozenset[UnitOf]) -> tuple[Piece, ...]:
     """Return the quoted block: heading, then each document's title and its chosen units."""
     pieces: list[Piece] = [Mark.RECALL_HEADING]
-    for chapter in store.chapters:
+    turns = {turn for turn, _ in chosen}
+    for chapter in (c for c in store.chapters if c.turn in turns):
         material = chapter.material
         for numbers in material.documents:
             mine = [n for n in numbers if (chapter.turn, n) in chosen]

@@ -7,21 +7,21 @@ verbatim because a deadline was missed stays so (law 8).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import Protocol, Self, TypeAlias
 
 from proxy.compress.guarded import Past, Scene
 from proxy.compress.layout import LONG_TOKEN, token_counts
 from proxy.compress.methods import METHODS
 from proxy.compress.ports import Encoding, ScoreRequest, Scores
+from proxy.compress.recall import Archive
 from proxy.compress.result import Compressed, SentTurn, Sized, TurnResult, verbatim
 from proxy.compress.units import Cuts
-from proxy.digests import digest_of
+from proxy.digests import digest_of, linked
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
 from proxy.policy.schema import Policy
-from proxy.types import Component, Count, Kind, Leaf, LeafEdit, Mode, Outcome, Reason, Turn
+from proxy.types import Component, Count, Kind, Leaf, LeafEdit, Message, Mode, Outcome, Reason, Turn
 
 Driven: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
 
@@ -51,35 +51,36 @@ def compress(
     cut into units is remembered in ``cuts``.
     """
     done: list[_Done] = []
-    past = Past()
     breaks = _Breaks()
     scored = 0
     key = _opening(policy, encoding, revision)
     protected = _protected_turns(turns, policy)
     for turn in turns:
         own = _own(turn)
-        key = opening = _linked(key, own)
+        key = opening = linked(key, own)
         if turn.index < protected:
             result = _uncompressed(turn, encoding, Reason.BREAKPOINT)
-            key = _linked(key, b"breakpoint")  # recall finds nothing missing in such a turn
+            key = linked(key, b"breakpoint")  # recall finds nothing missing in such a turn
         else:
-            scene = Scene(turn, past, policy, encoding, cuts=cuts)
-            result, tokens = yield from _remembered(scene, key, memory)
-            scored += tokens
+            known = memory.get(key)
+            if known is None:
+                scene = Scene(turn, _past(done), policy, encoding, cuts=cuts)
+                known, tokens = yield from _scored(scene)
+                memory.put(key, known)
+                scored += tokens
+            result = known
         if result.restores:
             if turn is turns[-1]:  # later requests find the cache as this one left it
                 breaks = _Breaks.of(done)
             for earlier in done:
                 earlier.result = _restored(earlier.result)
-            past = Past(before=past.before, sent=past.before)
         one = _Done(turn, opening, own, result)
-        leaves = _closing_leaves(turn)
-        if leaves:
-            one.said = digest_of(leaf.text for leaf in leaves)
-            key = _linked(key, one.said)
-            one.closing = _closing(turn, leaves, key, encoding, memory)
+        closing = _closing_messages(turn)
+        if closing:
+            one.said = linked(*(message.digest for message in closing))
+            key = linked(key, one.said)
+            one.closing = _closing(turn, closing, key, encoding, memory)
         done.append(one)
-        past = past.then(turn.index, result, one.closing.after)
     return _compressed(done, policy, encoding, breaks=breaks, scored=scored)
 
 
@@ -105,13 +106,8 @@ def too_short(texts: Sequence[str], policy: Policy, encoding: Encoding) -> Outco
     )
 
 
-def _remembered(
-    scene: Scene, key: bytes, memory: Memory
-) -> Generator[ScoreRequest, Scores, tuple[TurnResult, int]]:
+def _scored(scene: Scene) -> Generator[ScoreRequest, Scores, tuple[TurnResult, int]]:
     """Return a turn's result and the tokens that the model read for it."""
-    known = memory.get(key)
-    if known is not None:
-        return known, 0
     scored = 0
     steps = METHODS[scene.policy.method.name](scene)
     try:
@@ -124,7 +120,6 @@ def _remembered(
         result: TurnResult = done.value
     except CompressionError as error:
         result = _uncompressed(scene.turn, scene.encoding, _reason(error))
-    memory.put(key, result)
     return result, scored
 
 
@@ -164,22 +159,21 @@ def _opening(policy: Policy, encoding: Encoding, revision: str) -> bytes:
 
 
 def _own(turn: Turn) -> bytes:
-    """Return the digest of what a turn's form depends on: not its closing assistant message."""
-    words = (turn.digest.hex(), str(turn.question), str(turn.own_question), *turn.hints)
-    return digest_of(words)
+    """Return the digest of what a turn's form depends on: not its closing assistant message.
+
+    A question of its own is in its segments, whose digest it has.
+    """
+    if turn.own_question and not turn.hints:
+        return turn.digest
+    return digest_of([turn.digest.hex(), str(turn.question), str(turn.own_question), *turn.hints])
 
 
-def _closing_leaves(turn: Turn) -> list[Leaf]:
-    return [leaf for m in turn.messages if m.role == "assistant" for leaf in m.leaves]
-
-
-def _linked(key: bytes, digest: bytes) -> bytes:
-    """Extend the chain by one more link."""
-    return blake2b(key + digest, digest_size=32).digest()
+def _closing_messages(turn: Turn) -> list[Message]:
+    return [m for m in turn.messages if m.role == "assistant" and m.leaves]
 
 
 def _closing(
-    turn: Turn, leaves: Sequence[Leaf], key: bytes, encoding: Encoding, memory: Memory
+    turn: Turn, messages: Sequence[Message], key: bytes, encoding: Encoding, memory: Memory
 ) -> TurnResult:
     """Count a turn's assistant messages: they stay whole.
 
@@ -187,6 +181,7 @@ def _closing(
     """
     known = memory.get(key)
     if known is None:
+        leaves = (leaf for message in messages for leaf in message.leaves)
         sizes = [size for leaf in leaves for size in _segment_sizes(turn, leaf, encoding)]
         before = dict.fromkeys(Component, 0)
         before[Component.CONTEXT] = sum(sizes)
@@ -239,6 +234,14 @@ class _Done:
         return Sized(segments, sizes, result.recalled_tokens, at, result.material, result.ratings)
 
 
+def _past(done: Sequence[_Done]) -> Past:
+    """Return what turns come to for the next one; of what was restored nothing is missing."""
+    store = Archive.of((one.turn.index, one.result) for one in done)
+    closing = sum([one.closing.after for one in done])
+    before, sent = sum([one.result.before for one in done]), sum([one.result.after for one in done])
+    return Past(store, closing + before, closing + sent)
+
+
 @dataclass(frozen=True, slots=True)
 class _Breaks:
     """What restoring earlier turns costs a cache: it holds nothing of what follows the first."""
@@ -259,15 +262,9 @@ def _compressed(
 ) -> Compressed:
     results = [one.result for one in done]
     edits: tuple[LeafEdit, ...] = tuple(edit for result in results for edit in result.edits)
-    counted = [*results, *(one.closing for one in done)]
-    components = {
-        component: Count(
-            sum(result.components[component].before for result in counted),
-            sum(result.components[component].after for result in counted),
-        )
-        for component in Component
-    }
-    total = sum(components.values(), Count())
+    counted = [result.components for one in done for result in (one.result, one.closing)]
+    components = {c: _sum([counts[c] for counts in counted]) for c in Component}
+    total = _sum(components.values())
     newest = results[-1] if results else None
     outcome = Outcome(
         policy=policy.name,
@@ -294,6 +291,10 @@ def _compressed(
         turns=tuple(one.sent() for one in done),
         sized=tuple(one.sized() for one in done),
     )
+
+
+def _sum(counts: Collection[Count]) -> Count:
+    return Count(sum([count.before for count in counts]), sum([count.after for count in counts]))
 
 
 def _named(newest: TurnResult | None, edits: Sequence[LeafEdit], policy: Policy) -> Reason | None:

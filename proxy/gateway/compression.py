@@ -34,6 +34,7 @@ from proxy.gateway.ports import Engine, Method
 from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection
 from proxy.types import Arm, Mode, Outcome, Reason, Request
 from proxy.wire import (
+    BeginningMemory,
     BodyTooLarge,
     Endpoint,
     Glimpse,
@@ -102,16 +103,19 @@ class Compression:
         limit_bytes: int,
         threads: int = 2,
         breaker: Breaker | None = None,
+        beginnings: BeginningMemory | None = None,
     ) -> None:
         """Use ``method`` against ``engine``, with ``threads`` for the work on text.
 
         A body that unpacks to more than ``limit_bytes`` is not looked into.  ``breaker`` knows on
-        which routes edits are refused by the upstream.
+        which routes edits are refused by the upstream, ``beginnings`` what conversations were so
+        far.
         """
         self._method = method
         self._engine = engine
         self._limit_bytes = limit_bytes
         self._breaker = breaker or Breaker()
+        self._beginnings = beginnings
         self._threads = ThreadPoolExecutor(threads, "laconic-text")
         self._giving_way = _GivingWay()
         self._log = structlog.get_logger("laconic")
@@ -190,11 +194,22 @@ class Compression:
     async def _read(self, incoming: Incoming) -> Request | Unparsed:
         """Look inside the body; what cannot be read is a result like any other."""
         try:
-            job = partial(_parsed, incoming, self._limit_bytes)
+            job = partial(self._parsed, incoming)
             return await self.work(len(incoming.body), job)
         except Fault as fault:
             self._report(fault)
             return Unparsed(str(fault), Reason.FAILED)
+
+    def _parsed(self, incoming: Incoming) -> Request | Unparsed:
+        """Read a body; what unpacks to more than the limit is the upstream's to judge (law 1)."""
+        limit_bytes = self._limit_bytes
+        try:
+            body = decode_body(incoming.body, _encoding(incoming), limit_bytes=limit_bytes)
+            return incoming.endpoint.parse(body, self._beginnings)
+        except Unparsed as unparsed:
+            return unparsed
+        except BodyTooLarge:
+            return Unparsed(f"body: found over {limit_bytes} bytes unpacked, gave up")
 
     def _unread(self, prepared: Prepared, incoming: Incoming) -> Prepared:
         """Add how to read the text that passes unread, where the route has capture on."""
@@ -205,7 +220,7 @@ class Compression:
     def _read_later(self, incoming: Incoming) -> Request | None:
         """Look inside a body that went as it came; None where it cannot be read."""
         try:
-            parsed = _guarded(partial(_parsed, incoming, self._limit_bytes))
+            parsed = _guarded(partial(self._parsed, incoming))
         except Fault as fault:
             self._report(fault)
             return None
@@ -318,17 +333,6 @@ def _guarded(job: Callable[[], Result]) -> Result:
         raise
     except BaseException as error:
         raise Fault(error) from error
-
-
-def _parsed(incoming: Incoming, limit_bytes: int) -> Request | Unparsed:
-    """Read a body; what unpacks to more than the limit is the upstream's to judge (law 1)."""
-    try:
-        body = decode_body(incoming.body, _encoding(incoming), limit_bytes=limit_bytes)
-        return incoming.endpoint.parse(body)
-    except Unparsed as unparsed:
-        return unparsed
-    except BodyTooLarge:
-        return Unparsed(f"body: found over {limit_bytes} bytes unpacked, gave up")
 
 
 def _source(request: Request, compressed: Compressed) -> Alignment | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
-from proxy.digests import digest_of
+from proxy.digests import digest_of, linked
 from proxy.policy.schema import Tagging
 from proxy.tagging.decide import Draft, decide
 from proxy.tagging.kinds import result_kind
@@ -80,6 +80,7 @@ def turns(request: Request, options: Tagging, memory: Memory | None = None) -> t
     knows is not read again.
     """
     tags = {name.lower(): Label(component) for name, component in options.tags.items()}
+    read_as = digest_of(f"{name}:{label}" for name, label in sorted(tags.items()))
     runs = _runs(request.messages)
     made: list[Turn] = []
     calls: dict[str, ToolCall] = {}
@@ -87,7 +88,7 @@ def turns(request: Request, options: Tagging, memory: Memory | None = None) -> t
     instructions: dict[str, None] = {}
     leading = _live(runs) if options.leading_pairs else 0
     for index, run in enumerate(runs):
-        tagged = _remembered(run, tags, memory, demonstration=index < leading)
+        tagged = _remembered(run, tags, memory, read_as, demonstration=index < leading)
         question = tagged.question or question
         known = len(instructions)
         instructions.update(dict.fromkeys(tagged.instructions))
@@ -117,10 +118,12 @@ def _remembered(
     run: tuple[Message, ...],
     tags: Mapping[str, Label],
     memory: Memory | None,
+    read_as: bytes,
     *,
     demonstration: bool,
 ) -> Tagged:
-    key = b"" if memory is None else _key(run, tags, demonstration=demonstration)
+    messages = (message.digest for message in run)
+    key = linked(read_as, b"demonstration" if demonstration else b"", *messages)
     found = None if memory is None else memory.get(key)
     if found is None:
         segments = _segments(run, tags, demonstration=demonstration)
@@ -129,16 +132,6 @@ def _remembered(
         if memory is not None:
             memory.put(key, found)
     return found
-
-
-def _key(run: Sequence[Message], tags: Mapping[str, Label], *, demonstration: bool) -> bytes:
-    """Hash all that the tags of a turn depend on."""
-    words = [f"{sorted(tags.items())}{demonstration}"]
-    for message in run:
-        words.append(f"{message.index}:{message.role}:{message.name!r}:{len(message.leaves)}")
-        for leaf in message.leaves:
-            words += str(leaf.address.part), leaf.text
-    return digest_of(words)
 
 
 def _digest(run: Sequence[Message], segments: Sequence[Segment]) -> bytes:

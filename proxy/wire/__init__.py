@@ -8,6 +8,8 @@ is ``Unparsed`` and goes through as sent.  Headers pass by ``forwarded_request``
 recovery is asked for, ``reword_body`` or a ``RewordedStream`` rewords its texts and nothing else.
 """
 
+from proxy.wire.beginnings import Beginning
+from proxy.wire.beginnings import Memory as BeginningMemory
 from proxy.wire.chat import parse_chat
 from proxy.wire.encoding import Decoder, decode_body
 from proxy.wire.endpoints import CHAT, ENDPOINTS, Endpoint, endpoint_for, endpoint_of
@@ -37,6 +39,8 @@ from proxy.wire.websocket import asks_for_websocket
 __all__ = [
     "CHAT",
     "ENDPOINTS",
+    "Beginning",
+    "BeginningMemory",
     "BodyTooLarge",
     "Decoder",
     "Endpoint",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.types import Address, Message, Request, ToolCall
+from proxy.wire.beginnings import Memory
 from proxy.wire.errors import Unparsed
 from proxy.wire.reading import BREAKPOINTS, Content, Glimpse, Reader, glimpse, texts_of_content
 from proxy.wire.scan import WS, Json
@@ -19,13 +20,13 @@ _PLAIN_HEAD = re.compile(
 _PLAIN_TAIL = re.compile(WS + rb"\}")
 
 
-def parse_chat(raw: bytes) -> Request:
-    """Read a chat completions body.
+def parse_chat(raw: bytes, memory: Memory | None = None) -> Request:
+    """Read a chat completions body; what ``memory`` knows of it is not read again.
 
     Raises :class:`Unparsed`: invalid JSON or UTF-8, a known key of the wrong type, or
     (``DUPLICATE_KEY``) a key on the path of an edit that occurs twice.
     """
-    return _ChatReader(raw).request()
+    return _ChatReader(raw, memory).request()
 
 
 def glimpse_chat(raw: bytes) -> Glimpse | None:
@@ -62,13 +63,12 @@ class _ChatReader(Reader):
                 messages = self._messages()
         if messages is None:
             raise Unparsed(f"messages: found {Json.NOTHING}, wanted {Json.LIST}")
-        return Request(self.raw, model, stream, messages, wants_json)
+        self.remember(messages)
+        return Request(self.raw, model, stream, messages, wants_json, spellings=self.spellings)
 
     def _messages(self) -> tuple[Message, ...]:
         self.cursor.expect(Json.LIST, "messages")
-        return tuple(
-            [self._plain(index) or self._message(index) for index in self.cursor.elements()]
-        )
+        return self.conversation(lambda index, _: self._plain(index) or self._message(index))
 
     def _message(self, index: int) -> Message:
         where = f"messages[{index}]"

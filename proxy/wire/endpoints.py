@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.types import Request, Span
+from proxy.wire.beginnings import Memory
 from proxy.wire.chat import glimpse_chat, parse_chat
 from proxy.wire.choices import texts_of_chat, texts_of_completion, texts_of_response
 from proxy.wire.completions import glimpse_completion, parse_completion
@@ -30,6 +31,13 @@ from proxy.wire.rewording import (
 from proxy.wire.scan import Cursor, Json
 
 
+class Parse(Protocol):
+    """Reads a body; raises :class:`Unparsed`."""
+
+    def __call__(self, raw: bytes, memory: Memory | None = None, /) -> Request:
+        """Return what was understood; what ``memory`` knows of it is not read again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An endpoint with text: how a request to it is read, and where its answer has texts.
@@ -39,7 +47,7 @@ class Endpoint:
 
     name: str
     path: str
-    parse: Callable[[bytes], Request]
+    parse: Parse
     glimpse: Callable[[bytes], Glimpse | None]
     answered: Callable[[bytes], Sequence[Span]]
     streamed: Callable[[Callable[[], Rewording]], RewordedStream]

@@ -7,13 +7,14 @@ the upstream reads is its own affair, and the request goes through untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 
-from proxy.types import Address, Leaf, Reason, Span
+from proxy.types import Address, Leaf, Message, Reason, Span, Spellings
+from proxy.wire.beginnings import Beginning, Memory, Place, key_of
 from proxy.wire.errors import Unparsed
 from proxy.wire.scan import Cursor, Json
 
@@ -33,15 +34,22 @@ class Content:
 class Reader:
     """One pass over one body; each method consumes the value ahead of the cursor."""
 
-    __slots__ = ("cursor", "raw")
+    __slots__ = ("_key", "_memory", "_places", "cursor", "raw", "spellings")
 
     part_types: Collection[str] = ()
     """The types of content parts whose ``text`` is a leaf."""
 
-    def __init__(self, raw: bytes) -> None:
-        """Stand before the body's first value.  Raises :class:`Unparsed`, as every method does."""
+    def __init__(self, raw: bytes, memory: Memory | None = None) -> None:
+        """Stand before the body's first value.  Raises :class:`Unparsed`, as every method does.
+
+        What ``memory`` knows of a conversation is not read again.
+        """
         self.raw = raw
         self.cursor = Cursor(raw)
+        self.spellings: Spellings = {}
+        self._memory = memory
+        self._key: bytes | None = None
+        self._places: list[Place] = []
 
     def body(self, *once: str) -> Iterator[str]:
         """Walk the body, all of it; ``once`` are keys on the path of an edit."""
@@ -57,6 +65,41 @@ class Reader:
                 raise Unparsed(f"{where}{key}: found twice, wanted once", Reason.DUPLICATE_KEY)
             seen.add(key)
             yield key
+
+    def conversation(
+        self, read: Callable[[int, Sequence[Message]], Message | None]
+    ) -> tuple[Message, ...]:
+        """Read the list of messages ahead.
+
+        ``read`` reads the item of a number, given the messages before it; None where it is none.
+        """
+        messages: list[Message] = []
+        for _ in self.cursor.elements():
+            message = read(len(self._places), messages)
+            if message is not None:
+                messages.append(message)
+            self._places.append(Place(self.cursor.position, self.cursor.steps, len(messages)))
+            if self._key is None and message is not None and message.role == "user":
+                self._go_on(messages)
+        return tuple(messages)
+
+    def _go_on(self, messages: list[Message]) -> None:
+        """Go on behind what an earlier body has, too, that opens as this one does so far."""
+        self._key = key_of(self.raw[: self.cursor.position])
+        known = None if self._memory is None else self._memory.get(self._key)
+        if known is None:
+            return
+        self._places[:] = known.shared_with(self.raw)
+        position, steps, count = self._places[-1]
+        messages[:] = known.messages[:count]
+        self.cursor.go(position, steps)
+        self.spellings = known.spellings
+
+    def remember(self, messages: tuple[Message, ...]) -> None:
+        """Remember the ``conversation``, now that all of the body was read."""
+        if self._memory is not None and self._key is not None:
+            places = tuple(self._places)
+            self._memory.put(self._key, Beginning(self.raw, messages, places, self.spellings))
 
     def parts(self, message: int, where: str) -> Content:
         """Read a list of content parts."""

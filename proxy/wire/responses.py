@@ -20,10 +20,11 @@ is treated as if it were all, so that tool results without a question pass as th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from proxy.types import Address, Message, Request, ToolCall
+from proxy.wire.beginnings import Memory
 from proxy.wire.errors import Unparsed
 from proxy.wire.reading import BREAKPOINTS, Content, Glimpse, Reader, glimpse, texts_of_content
 from proxy.wire.scan import Json
@@ -39,13 +40,13 @@ _ELSEWHERE: Final = frozenset({"previous_response_id", "conversation"})
 _STRINGS: Final = frozenset({"type", "role", "call_id", "name", *_CALLS.values()})
 
 
-def parse_responses(raw: bytes) -> Request:
-    """Read a responses body.
+def parse_responses(raw: bytes, memory: Memory | None = None) -> Request:
+    """Read a responses body; what ``memory`` knows of it is not read again.
 
     Raises :class:`Unparsed`: invalid JSON or UTF-8, a known key of the body of the wrong type, or
     (``DUPLICATE_KEY``) a key on the path of an edit that occurs twice.
     """
-    return _ResponsesReader(raw).request()
+    return _ResponsesReader(raw, memory).request()
 
 
 def glimpse_responses(raw: bytes) -> Glimpse | None:
@@ -96,8 +97,15 @@ class _ResponsesReader(Reader):
                 instructions = self._instructions()
             elif key == "input":
                 messages = self._input()
+        self.remember(messages)
         return Request(
-            self.raw, model, stream, instructions + messages, wants_json, continues=continues
+            self.raw,
+            model,
+            stream,
+            instructions + messages,
+            wants_json,
+            continues=continues,
+            spellings=self.spellings,
         )
 
     def _wants_json(self) -> bool:
@@ -121,13 +129,13 @@ class _ResponsesReader(Reader):
             return (Message(1, "user", self._whole(1).leaves),)
         if kind is not Json.LIST:
             raise Unparsed(f"input: found {kind}, wanted {Json.STRING}, {Json.LIST} or null")
-        messages: list[Message] = []
-        for number in self.cursor.elements():
-            message = self._item(number)
-            closed = messages and messages[-1].role == "assistant"
-            if message is not None and not (closed and message == _silent(message.index)):
-                messages.append(message)
-        return tuple(messages)
+        return self.conversation(self._unless_silent)
+
+    def _unless_silent(self, number: int, before: Sequence[Message]) -> Message | None:
+        """Read an item; None, too, for one that only says again that a turn is closed."""
+        message = self._item(number)
+        closed = before and before[-1].role == "assistant"
+        return None if closed and message == _silent(number + 1) else message
 
     def _item(self, number: int) -> Message | None:
         """Read an item; None for one of the caller's that has no text of ours."""

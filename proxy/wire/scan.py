@@ -124,6 +124,15 @@ class Cursor:
         """The byte where the value ahead begins."""
         return self._pos
 
+    @property
+    def steps(self) -> int:
+        """The matches spent so far."""
+        return self._steps
+
+    def go(self, position: int, steps: int) -> None:
+        """Go to where a cursor stood, at another time, in a body that is the same up to there."""
+        self._pos, self._steps = position, steps
+
     def peek(self) -> Json:
         """Return the kind of the value ahead, told by its first byte; consuming checks the rest."""
         return _KINDS.get(self._raw[self._pos], Json.NOTHING) if self._more else Json.NOTHING

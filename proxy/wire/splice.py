@@ -18,13 +18,14 @@ import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, TypeAlias
 
 import orjson
 
-from proxy.types import Address, Leaf, LeafEdit, Piece, Quote, Request, Span
+from proxy.types import Address, Leaf, LeafEdit, Piece, Quote, Request, Span, Spelling
 
 _ESCAPE = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|.)"
@@ -52,18 +53,23 @@ def splice(request: Request, edits: Sequence[LeafEdit]) -> bytes:
     ``render`` does, and for two edits of one leaf.
     """
     leaves = leaves_of(request)
-    spelling = _Spelling(request.raw, leaves)
+    speller = _Speller(request.raw, leaves)
     replaced: dict[Span, bytes] = {}
     for edit in edits:
         place = _leaf(edit.address, leaves).raw
         if place in replaced:
             raise ValueError(f"{edit.address}: found two edits, wanted one")
-        texts = _texts(edit, leaves)
-        forged = _forges_character(texts)
-        replaced[place] = (
-            request.raw[place.start : place.end] if forged else spelling.of(edit, texts)
-        )
+        known = request.spellings.get(edit.address)
+        if known is None or not _still_holds(known, edit, leaves):
+            known = speller.spelling(edit)
+            request.spellings[edit.address] = known
+        replaced[place] = known.written
     return replaced_in(request.raw, replaced)
+
+
+def _still_holds(known: Spelling, edit: LeafEdit, leaves: Mapping[Address, Leaf]) -> bool:
+    """Tell whether an edit is what it was, and of the very leaves that it was of."""
+    return known.edit == edit and all(leaves.get(s.address) is s for s in known.sources)
 
 
 def _leaf(address: Address, leaves: Mapping[Address, Leaf]) -> Leaf:
@@ -104,8 +110,8 @@ def _forges_character(texts: Sequence[str]) -> bool:
     )
 
 
-class _Spelling:
-    """How a body's leaves are written, each looked at once."""
+class _Speller:
+    """Spells edits as a body's leaves are written, each looked at once."""
 
     def __init__(self, raw: bytes, leaves: Mapping[Address, Leaf]) -> None:
         self._raw = raw
@@ -113,9 +119,19 @@ class _Spelling:
         self._usual: dict[tuple[Address, _Writer], bool] = {}
         self._written: dict[Address, _Written] = {}
 
-    def of(self, edit: LeafEdit, texts: Sequence[str]) -> bytes:
-        """Return the JSON string that an edit makes, of pieces with these ``texts``."""
-        sources = _sources(edit)
+    def spelling(self, edit: LeafEdit) -> Spelling:
+        """Return the JSON string that an edit makes, after checking it."""
+        texts, sources = _texts(edit, self._leaves), _sources(edit)
+        if _forges_character(texts):
+            place = self._leaves[edit.address].raw
+            written = self._raw[place.start : place.end]
+        else:
+            written = self._spelled(edit, texts, sources)
+        return Spelling(edit, tuple(self._leaves[address] for address in sources), written)
+
+    def _spelled(
+        self, edit: LeafEdit, texts: Sequence[str], sources: AbstractSet[Address]
+    ) -> bytes:
         for writer in _WRITERS:
             if all(self._is_usual(address, writer) for address in sources):
                 return writer("".join(texts))

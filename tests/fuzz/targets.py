@@ -11,7 +11,15 @@ from contextlib import suppress
 
 from proxy.errors import CallerError
 from proxy.types import LeafEdit, Mark, Piece, Request, Span
-from proxy.wire import BodyTooLarge, Decoder, LaconicHeaders, SseObserver, Unparsed, UsageObserver
+from proxy.wire import (
+    Beginning,
+    BodyTooLarge,
+    Decoder,
+    LaconicHeaders,
+    SseObserver,
+    Unparsed,
+    UsageObserver,
+)
 from proxy.wire.encoding import decode_body
 from proxy.wire.endpoints import ENDPOINTS, Endpoint
 from proxy.wire.headers import forwarded_request, forwarded_response
@@ -93,6 +101,33 @@ def splices(data: bytes) -> None:
         edit.address: render(edit, leaves) for edit in edits
     }
     assert outside(body, leaves.values()) == outside(spliced, again.values())
+
+
+def beginnings(data: bytes) -> None:
+    """A body is read as it would be, had none that begins so been read before."""
+    if len(data) < 4:
+        return
+    endpoint, at, body = ENDPOINTS[data[0] % 2], int.from_bytes(data[1:3]), data[3:]
+    memory = Remembered()
+    read(endpoint, body, memory)
+    for other in (body, body[:at] + body[at + 1 :], body[:at] + body[:1] + body[at:]):
+        assert read(endpoint, other, memory) == read(endpoint, other, None)
+
+
+class Remembered(dict[bytes, Beginning]):
+    """What was read, all of it."""
+
+    def put(self, key: bytes, result: Beginning) -> None:
+        """Remember a body."""
+        self[key] = result
+
+
+def read(endpoint: Endpoint, body: bytes, memory: Remembered | None) -> Request | tuple[str, str]:
+    """Return what a body comes to, be it an error."""
+    try:
+        return endpoint.parse(body, memory)
+    except Unparsed as error:
+        return str(error), error.reason
 
 
 def pieces(text: str, step: int) -> tuple[Piece, ...]:
@@ -193,5 +228,6 @@ def is_within(part: list[tuple[str, str]], whole: list[tuple[str, str]]) -> bool
 
 
 TARGETS: dict[str, Target] = {
-    target.__name__: target for target in (scanner, splices, events, usage, encodings, headers)
+    target.__name__: target
+    for target in (scanner, beginnings, splices, events, usage, encodings, headers)
 }

@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 MUTANTS = Path("mutants")
 TARGETS = (
     "proxy.wire.scan.*",
+    "proxy.wire.beginnings.*",
     "proxy.wire.splice.*",
     "proxy.compress.protect.*",
     *(
