@@ -208,6 +208,7 @@ def test_an_edit_that_was_written_is_written_once():
     first = parse_chat(body("messages", [USER]), memory)
     splice(first, [edit])
     written = first.spellings[Address(0, 0)]
+    assert written.written == b'"Where"'
     second = parse_chat(body("messages", [USER, ASSISTANT, USER]), memory)
     made = splice(second, [edit, cut(2, Span(0, 8))])
     assert second.spellings[Address(0, 0)] is written

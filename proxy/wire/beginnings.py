@@ -8,8 +8,10 @@ to that point what was read of the one is what would be read of the other.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
 
@@ -45,16 +47,12 @@ class Beginning:
         >>> Beginning(b"[a,b]", (), places, {}).shared_with(b"[a,c]")
         (Place(position=2, steps=1, messages=1),)
         """
-        least, most = 0, len(self.places)
-        middle = most  # a conversation that went on has all of them
-        while least < most:
-            end = self.places[middle - 1].position
-            if raw.startswith(self.raw[:end]):
-                least = middle
-            else:
-                most = middle - 1
-            middle = (least + most + 1) // 2
-        return self.places[:least]
+        if not self._is_other(raw, self.places[-1]):  # as where a conversation went on
+            return self.places
+        return self.places[: bisect_left(self.places, True, key=partial(self._is_other, raw))]
+
+    def _is_other(self, raw: bytes, place: Place) -> bool:
+        return not raw.startswith(self.raw[: place.position])
 
 
 class Memory(Protocol):
