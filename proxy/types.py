@@ -142,7 +142,7 @@ class Message:
     @cached_property
     def digest(self) -> bytes:
         """Hash who says what, and where."""
-        words = [f"{self.index}:{self.role}:{self.name!r}"]
+        words = [str(self.index), self.role, repr(self.name)]
         for leaf in self.leaves:
             words += str(leaf.address.part), leaf.text
         return digest_of(words)

@@ -79,14 +79,13 @@ class Reader:
             if message is not None:
                 messages.append(message)
             self._places.append(Place(self.cursor.position, self.cursor.steps, len(messages)))
-            if self._key is None and message is not None and message.role == "user":
-                self._go_on(messages)
+            if self._memory is not None and self._key is None and _is_user(message):
+                self._key = key_of(self.raw[: self.cursor.position])
+                self._go_on(self._memory.get(self._key), messages)
         return tuple(messages)
 
-    def _go_on(self, messages: list[Message]) -> None:
+    def _go_on(self, known: Beginning | None, messages: list[Message]) -> None:
         """Go on behind what an earlier body has, too, that opens as this one does so far."""
-        self._key = key_of(self.raw[: self.cursor.position])
-        known = None if self._memory is None else self._memory.get(self._key)
         if known is None:
             return
         self._places[:] = known.shared_with(self.raw)
@@ -171,6 +170,10 @@ class Reader:
             if key == "type" and self.cursor.peek() is Json.STRING:
                 wanted = self.cursor.text() != "text"
         return wanted
+
+
+def _is_user(message: Message | None) -> bool:
+    return message is not None and message.role == "user"
 
 
 # -- at a glimpse ---------------------------------------------------------------------------------
