@@ -17,6 +17,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -33,6 +34,7 @@ TURNS, TURN_TOKENS = 40, 1_000
 EARLY, LATE = slice(4, 12), slice(32, 40)
 _APART = LATE.start - EARLY.start
 TRIALS, COSTLY_TOKENS = 3, 40_000  # larger prompts are tried once
+TURN_TRIALS = 5
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Turns:
         return self.long[LATE]
 
 
-async def by_turns(passages: Passages, threads: int, trials: int = TRIALS) -> Turns:
+async def by_turns(passages: Passages, threads: int, trials: int = TURN_TRIALS) -> Turns:
     """Time each turn: the mean over both orders of the texts, a median of ``trials`` each."""
     texts = passages.deal(TURN_TOKENS, 2 * TURNS)  # what was met before would cost no reading
     asked = [f"{text}\n\n{passages.question(n)}" for n, text in enumerate(texts)]
@@ -201,7 +203,7 @@ def report(tokens: Series, passages: Series, turns: Turns, policy: str) -> Findi
 
 
 def _flat(turns: Turns, cost: Callable[[Turn], float]) -> list[str]:
-    early, late = (median([cost(turn) for turn in some]) for some in (turns.early, turns.late))
+    early, late = (fmean(cost(turn) for turn in some) for some in (turns.early, turns.late))
     return [f"{early:.0f} ms", f"{late:.0f} ms", f"{late / early:.2f}"]
 
 
