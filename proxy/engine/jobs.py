@@ -163,23 +163,45 @@ def _join(item: Item, other: Item) -> bool:
 def dealt(items: Sequence[Item], together: Together, threads: int) -> list[list[Item]]:
     """Deal items into calls that are about equally long, as many for each of ``threads``.
 
-    The longest are dealt first, each to the call that has least (Graham, "Bounds on Multiprocessing
-    Timing Anomalies", 1969): threads that end together waste nothing.  What is longer than goes
-    together is read alone, and what equals another last: it is found in the memo then.
+    So threads end together, and waste nothing.  What is longer than goes together is read alone,
+    and what equals another last: it is found in the memo then.
     """
     first = {item.key: item for item in reversed(items)}
     longest = sorted((i for i in items if first[i.key] is i), key=lambda item: -item.estimate)
     alone = [[item] for item in longest if item.estimate > together.most]
     joined = longest[len(alone) :]
     tokens = sum(item.estimate for item in joined)
-    calls: list[list[Item]] = [[] for _ in range(_number(tokens, together, threads))]
-    loads = [(0, place) for place in range(len(calls))]
-    for item in joined:
+    number = _number(tokens, together, threads)
+    calls = _by_length(joined, tokens, number) if together.least else _mixed(joined, number)
+    again = [[item] for item in items if first[item.key] is not item]
+    return [*alone, *filter(None, calls), *again]
+
+
+def _mixed(items: Sequence[Item], number: int) -> list[list[Item]]:
+    """Deal items, the longest first, each to the call that has least.
+
+    Graham, "Bounds on Multiprocessing Timing Anomalies" (1969).
+    """
+    calls: list[list[Item]] = [[] for _ in range(number)]
+    loads = [(0, place) for place in range(number)]
+    for item in items:
         load, place = loads[0]
         calls[place].append(item)
         heapreplace(loads, (load + item.estimate, place))
-    again = [[item] for item in items if first[item.key] is not item]
-    return [*alone, *filter(None, calls), *again]
+    return calls
+
+
+def _by_length(items: Sequence[Item], tokens: int, number: int) -> list[list[Item]]:
+    """Cut items, the longest first, into runs.
+
+    For models that read batches of one shape: few lengths in a call leave few batches half full.
+    """
+    calls: list[list[Item]] = [[] for _ in range(number)]
+    before = 0
+    for item in items:
+        calls[min(before * number // max(1, tokens), number - 1)].append(item)
+        before += item.estimate
+    return calls
 
 
 def _number(tokens: int, together: Together, threads: int) -> int:
