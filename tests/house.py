@@ -5,6 +5,7 @@ import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from aiohttp import web
 from fakes import answered
 from servers import PATIENCE_S
 
@@ -129,6 +130,7 @@ class House:
     method: object
     engine: object
     store: PolicyStore
+    app: web.Application
 
     @property
     def url(self):
@@ -167,6 +169,6 @@ async def house(
     _, port = await listen(runner, "127.0.0.1", settings.get("port", 0))
     ledger.clerk = app[CLERK]
     try:
-        yield House(port, ledger, method, engine, store)
+        yield House(port, ledger, method, engine, store, app)
     finally:
         await runner.cleanup()

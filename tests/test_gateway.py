@@ -25,6 +25,7 @@ from servers import (
     upstream,
 )
 
+from proxy.app import COMPRESSION
 from proxy.compress.ports import ScoreRequest, Scores
 from proxy.errors import DeadlineExceeded, Overloaded, PolicyError, ScorerFailed
 from proxy.gateway.conversation import arm_of
@@ -47,6 +48,20 @@ async def ask(home, body=None, headers=(JSON,)):
 
 def told(got):
     return {name: value for name, value in got.headers if name.startswith("x-laconic-")}
+
+
+async def test_a_conversation_is_read_on_from_where_it_was():
+    """And what is sent is what it would be, had nothing come before it."""
+    asked = [{"role": "user", "content": ASKED}]
+    answered = [*asked, {"role": "assistant", "content": "In Greece."}, *asked]
+    bodies = [json.dumps({"messages": m}).encode() for m in (asked, answered, asked)]
+    async with upstream() as far, house(far) as home:
+        for body in bodies:
+            await ask(home, body)
+        known = home.app[COMPRESSION]._beginnings.usage
+    assert (known.hits, known.misses, known.entries) == (2, 1, 1)
+    contents = [[m["content"] for m in seen.json()["messages"]] for seen in far.seen]
+    assert contents == [["keep this"], ["keep this", "In Greece.", "keep this"], ["keep this"]]
 
 
 # -- what is edited, and who is told ---------------------------------------------------------------
