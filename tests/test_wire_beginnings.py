@@ -170,8 +170,11 @@ def test_steps_count_whether_they_were_taken_now_or_before(most, monkeypatch):
     memory = Remembers()
     for length in range(1, 40):
         raw = body("messages", [USER] * length)
-        assert read(parse_chat, raw, memory) == read(parse_chat, raw)
-    assert True in memory.found
+        came_to = read(parse_chat, raw, memory)
+        assert came_to == read(parse_chat, raw)
+    assert memory.found == [False] + [True] * 38
+    refused, _ = came_to
+    assert refused.endswith(f"found over {most} steps of structure, gave up")
 
 
 @pytest.mark.parametrize("count", range(8))
