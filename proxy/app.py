@@ -28,7 +28,6 @@ import structlog
 from aiohttp import web
 
 from proxy.admin import Admin, build_admin, not_found
-from proxy.compress.request import Memory
 from proxy.compress.result import TurnResult
 from proxy.dashboard import Dashboard
 from proxy.engine import Engine as ModelEngine
@@ -62,6 +61,7 @@ from proxy.policy import (
 from proxy.scorers import Models, load_models
 from proxy.settings import LogFormat, Settings
 from proxy.tokens import preload
+from proxy.types import Memory
 from proxy.upstream import HEADER_COUNT, Address, Limits, Upstreams, leads_to
 from proxy.wire import ENDPOINTS
 
@@ -552,7 +552,7 @@ def open_sent(worker: Worker | None) -> Sent | None:
         return None
 
 
-def turns_behind(marks: DiskMemo | None) -> Memory:
+def turns_behind(marks: DiskMemo | None) -> Memory[TurnResult]:
     """Make the memory of turns, which workers share as far as they have to."""
     memory: TurnMemo[TurnResult] = TurnMemo()
     return memory if marks is None else SharedTurns(memory, marks)

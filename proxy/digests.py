@@ -19,6 +19,6 @@ def digest_of(words: Iterable[str]) -> bytes:
     return blake2b(b"".join(parts), digest_size=32).digest()
 
 
-def linked(*digests: bytes) -> bytes:
-    """Hash digests, as they are and in their order, to one more of 32 bytes."""
-    return blake2b(b"".join(digests), digest_size=32).digest()
+def linked(*parts: bytes, size: int = 32) -> bytes:
+    """Hash digests or other bytes, as they are and in their order, to ``size`` bytes."""
+    return blake2b(b"".join(parts), digest_size=size).digest()

@@ -10,9 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 from proxy.digests import digest_of
+
+Result = TypeVar("Result")
+
+
+class Memory(Protocol[Result]):
+    """Remembers results by key; ``proxy.memo`` has the real one."""
+
+    def get(self, key: bytes) -> Result | None:
+        """Return what was put under ``key``, or None."""
+
+    def put(self, key: bytes, result: Result) -> None:
+        """Remember a result, in place of one before."""
 
 
 class Component(StrEnum):

@@ -3,7 +3,7 @@
 :func:`compress` drives a request's turns; whoever holds the model answers what it yields.
 """
 
-from proxy.compress.request import Memory, compress, keep_verbatim
+from proxy.compress.request import compress, keep_verbatim
 from proxy.compress.result import Compressed, TurnResult
 
-__all__ = ["Compressed", "Memory", "TurnResult", "compress", "keep_verbatim"]
+__all__ = ["Compressed", "TurnResult", "compress", "keep_verbatim"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from proxy.compress.guarded import Past, Scene
 from proxy.compress.layout import LONG_TOKEN, token_counts
@@ -21,26 +21,28 @@ from proxy.compress.units import Cuts
 from proxy.digests import digest_of, linked
 from proxy.errors import CompressionError, DeadlineExceeded, Overloaded
 from proxy.policy.schema import Policy
-from proxy.types import Component, Count, Kind, Leaf, LeafEdit, Message, Mode, Outcome, Reason, Turn
+from proxy.types import (
+    Component,
+    Count,
+    Kind,
+    Leaf,
+    LeafEdit,
+    Memory,
+    Message,
+    Mode,
+    Outcome,
+    Reason,
+    Turn,
+)
 
 Driven: TypeAlias = Generator[ScoreRequest, Scores, Compressed]
-
-
-class Memory(Protocol):
-    """Remembers turn results by key; ``proxy.memo`` has the real one."""
-
-    def get(self, key: bytes) -> TurnResult | None:
-        """Return what was put under ``key``, or None."""
-
-    def put(self, key: bytes, result: TurnResult) -> None:
-        """Remember a result."""
 
 
 def compress(
     turns: Sequence[Turn],
     policy: Policy,
     encoding: Encoding,
-    memory: Memory,
+    memory: Memory[TurnResult],
     revision: str = "",
     cuts: Cuts | None = None,
 ) -> Driven:
@@ -142,7 +144,9 @@ def _restored(result: TurnResult) -> TurnResult:
     return result.undone(Reason.RESTORED)
 
 
-def keep_verbatim(compressed: Compressed, turns: Sequence[Turn], memory: Memory) -> None:
+def keep_verbatim(
+    compressed: Compressed, turns: Sequence[Turn], memory: Memory[TurnResult]
+) -> None:
     """Make the turns that were edited pass verbatim from now on: the upstream refused them."""
     edited = {edit.address.message for edit in compressed.edits}
     for turn, key in zip(turns, compressed.turn_keys, strict=True):
@@ -173,7 +177,11 @@ def _closing_messages(turn: Turn) -> list[Message]:
 
 
 def _closing(
-    turn: Turn, messages: Sequence[Message], key: bytes, encoding: Encoding, memory: Memory
+    turn: Turn,
+    messages: Sequence[Message],
+    key: bytes,
+    encoding: Encoding,
+    memory: Memory[TurnResult],
 ) -> TurnResult:
     """Count a turn's assistant messages: they stay whole.
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from typing import Protocol
+from typing import TypeAlias
 
 from proxy.compress.json_units import json_rows, readable
 from proxy.compress.lexical import Terms, read_terms
@@ -36,7 +36,7 @@ from proxy.compress.line_units import (
     table_rows,
 )
 from proxy.compress.protect import Protection, protected_spans
-from proxy.types import Kind, Segment, Span
+from proxy.types import Kind, Memory, Segment, Span
 
 MAX_DOCUMENT_CHARS = 2_000
 """Longer blocks are divided at unit ends, so that a vector speaks of one stretch of text."""
@@ -139,14 +139,8 @@ class Cut:
         return 500 + 22 * len(self.text) + 300 * len(self.pieces)
 
 
-class Cuts(Protocol):
-    """Remembers cuts by key; ``proxy.memo`` has the real one."""
-
-    def get(self, key: bytes) -> Cut | None:
-        """Return what was put under ``key``, or None."""
-
-    def put(self, key: bytes, result: Cut) -> None:
-        """Remember a cut."""
+Cuts: TypeAlias = Memory[Cut]
+"""Cuts by text and kind."""
 
 
 def cut(text: str, kind: Kind, memory: Cuts | None = None) -> Cut:

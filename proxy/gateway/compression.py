@@ -34,7 +34,7 @@ from proxy.gateway.ports import Engine, Method
 from proxy.policy import Overrides, Policy, PolicySet, RouteQuery, Selection
 from proxy.types import Arm, Mode, Outcome, Reason, Request
 from proxy.wire import (
-    BeginningMemory,
+    Beginnings,
     BodyTooLarge,
     Endpoint,
     Glimpse,
@@ -103,7 +103,7 @@ class Compression:
         limit_bytes: int,
         threads: int = 2,
         breaker: Breaker | None = None,
-        beginnings: BeginningMemory | None = None,
+        beginnings: Beginnings | None = None,
     ) -> None:
         """Use ``method`` against ``engine``, with ``threads`` for the work on text.
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from proxy.compress.result import SentTurn
+from proxy.digests import linked
 from proxy.memo import Lru, Sent
 from proxy.types import LeafEdit
 
@@ -117,4 +118,4 @@ class History:
 
 
 def _linked(*parts: bytes) -> bytes:
-    return blake2b(b"".join(parts), digest_size=16).digest()
+    return linked(*parts, size=16)

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from proxy import tagging
 from proxy.compress.ports import ScoreRequest, Scores
-from proxy.compress.request import Memory, compress, keep_verbatim, too_short
-from proxy.compress.result import Compressed
+from proxy.compress.request import compress, keep_verbatim, too_short
+from proxy.compress.result import Compressed, TurnResult
 from proxy.compress.separate import together
 from proxy.compress.units import Cuts
 from proxy.policy import Policy
 from proxy.tokens import encoding_for
-from proxy.types import Outcome, Request, Turn
+from proxy.types import Memory, Outcome, Request, Turn
 
 
 class Cascade:
@@ -21,10 +21,10 @@ class Cascade:
 
     def __init__(
         self,
-        memory: Memory,
+        memory: Memory[TurnResult],
         revision: Callable[[], str],
         *,
-        tagged: tagging.Memory | None = None,
+        tagged: Memory[tagging.Tagged] | None = None,
         cuts: Cuts | None = None,
     ) -> None:
         """Remember results in ``memory``, under the scorer's ``revision`` at the time.

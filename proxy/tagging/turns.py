@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Protocol
 
 from proxy.digests import digest_of, linked
 from proxy.policy.schema import Tagging
@@ -27,6 +26,7 @@ from proxy.types import (
     Component,
     Kind,
     Leaf,
+    Memory,
     Message,
     Request,
     Segment,
@@ -62,17 +62,9 @@ class Tagged:
         return 500 + sum(300 + 2 * len(segment.text) for segment in self.segments)
 
 
-class Memory(Protocol):
-    """Remembers tagged turns by key; ``proxy.memo`` has the real one."""
-
-    def get(self, key: bytes) -> Tagged | None:
-        """Return what was put under ``key``, or None."""
-
-    def put(self, key: bytes, result: Tagged) -> None:
-        """Remember a tagged turn."""
-
-
-def turns(request: Request, options: Tagging, memory: Memory | None = None) -> tuple[Turn, ...]:
+def turns(
+    request: Request, options: Tagging, memory: Memory[Tagged] | None = None
+) -> tuple[Turn, ...]:
     """Group and tag the messages of a request, oldest turn first.
 
     With ``options.leading_pairs`` every user-assistant pair before the last user message is a
@@ -117,21 +109,26 @@ def turns(request: Request, options: Tagging, memory: Memory | None = None) -> t
 def _remembered(
     run: tuple[Message, ...],
     tags: Mapping[str, Label],
-    memory: Memory | None,
+    memory: Memory[Tagged] | None,
     read_as: bytes,
     *,
     demonstration: bool,
 ) -> Tagged:
+    if memory is None:
+        return _tagged(run, tags, demonstration=demonstration)
     messages = (message.digest for message in run)
     key = linked(read_as, b"demonstration" if demonstration else b"", *messages)
-    found = None if memory is None else memory.get(key)
+    found = memory.get(key)
     if found is None:
-        segments = _segments(run, tags, demonstration=demonstration)
-        digest = _digest(run, segments)
-        found = Tagged(segments, digest, _question(run, segments), _instructions(segments))
-        if memory is not None:
-            memory.put(key, found)
+        found = _tagged(run, tags, demonstration=demonstration)
+        memory.put(key, found)
     return found
+
+
+def _tagged(run: tuple[Message, ...], tags: Mapping[str, Label], *, demonstration: bool) -> Tagged:
+    segments = _segments(run, tags, demonstration=demonstration)
+    digest = _digest(run, segments)
+    return Tagged(segments, digest, _question(run, segments), _instructions(segments))
 
 
 def _digest(run: Sequence[Message], segments: Sequence[Segment]) -> bytes:

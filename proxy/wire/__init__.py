@@ -8,8 +8,7 @@ is ``Unparsed`` and goes through as sent.  Headers pass by ``forwarded_request``
 recovery is asked for, ``reword_body`` or a ``RewordedStream`` rewords its texts and nothing else.
 """
 
-from proxy.wire.beginnings import Beginning
-from proxy.wire.beginnings import Memory as BeginningMemory
+from proxy.wire.beginnings import Beginning, Beginnings
 from proxy.wire.chat import parse_chat
 from proxy.wire.encoding import Decoder, decode_body
 from proxy.wire.endpoints import CHAT, ENDPOINTS, Endpoint, endpoint_for, endpoint_of
@@ -40,7 +39,7 @@ __all__ = [
     "CHAT",
     "ENDPOINTS",
     "Beginning",
-    "BeginningMemory",
+    "Beginnings",
     "BodyTooLarge",
     "Decoder",
     "Endpoint",

@@ -12,10 +12,10 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import blake2b
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeAlias
 
-from proxy.types import Message, Spellings
+from proxy.digests import linked
+from proxy.types import Memory, Message, Spellings
 
 
 class Place(NamedTuple):
@@ -55,16 +55,10 @@ class Beginning:
         return not raw.startswith(self.raw[: place.position])
 
 
-class Memory(Protocol):
-    """Remembers bodies by their openings; ``proxy.memo`` has the real one."""
-
-    def get(self, key: bytes) -> Beginning | None:
-        """Return what was put under ``key``, or None."""
-
-    def put(self, key: bytes, result: Beginning) -> None:
-        """Remember a body, in place of the one before."""
+Beginnings: TypeAlias = Memory[Beginning]
+"""Bodies by their openings."""
 
 
 def key_of(opening: bytes) -> bytes:
     """Return what a body is remembered by that opens so."""
-    return blake2b(opening, digest_size=16).digest()
+    return linked(opening, size=16)

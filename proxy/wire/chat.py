@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.types import Address, Message, Request, ToolCall
-from proxy.wire.beginnings import Memory
+from proxy.wire.beginnings import Beginnings
 from proxy.wire.errors import Unparsed
 from proxy.wire.reading import BREAKPOINTS, Content, Glimpse, Reader, glimpse, texts_of_content
 from proxy.wire.scan import WS, Json
@@ -20,7 +20,7 @@ _PLAIN_HEAD = re.compile(
 _PLAIN_TAIL = re.compile(WS + rb"\}")
 
 
-def parse_chat(raw: bytes, memory: Memory | None = None) -> Request:
+def parse_chat(raw: bytes, memory: Beginnings | None = None) -> Request:
     """Read a chat completions body; what ``memory`` knows of it is not read again.
 
     Raises :class:`Unparsed`: invalid JSON or UTF-8, a known key of the wrong type, or

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy.types import Address, Message, Request
-from proxy.wire.beginnings import Memory
+from proxy.wire.beginnings import Beginnings
 from proxy.wire.errors import Unparsed
 from proxy.wire.reading import Glimpse, Reader, glimpse
 from proxy.wire.scan import Json
 
 
-def parse_completion(raw: bytes, _memory: Memory | None = None) -> Request:
+def parse_completion(raw: bytes, _memory: Beginnings | None = None) -> Request:
     """Read a completions body: no conversation, of which there is nothing to remember.
 
     Raises :class:`Unparsed`: invalid JSON or UTF-8, a known key of the wrong type, a prompt in

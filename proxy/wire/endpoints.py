@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from proxy.types import Request, Span
-from proxy.wire.beginnings import Memory
+from proxy.wire.beginnings import Beginnings
 from proxy.wire.chat import glimpse_chat, parse_chat
 from proxy.wire.choices import texts_of_chat, texts_of_completion, texts_of_response
 from proxy.wire.completions import glimpse_completion, parse_completion
@@ -34,7 +34,7 @@ from proxy.wire.scan import Cursor, Json
 class Parse(Protocol):
     """Reads a body; raises :class:`Unparsed`."""
 
-    def __call__(self, raw: bytes, memory: Memory | None = None, /) -> Request:
+    def __call__(self, raw: bytes, memory: Beginnings | None = None, /) -> Request:
         """Return what was understood; what ``memory`` knows of it is not read again."""
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.types import Address, Leaf, Message, Reason, Span, Spellings
-from proxy.wire.beginnings import Beginning, Memory, Place, key_of
+from proxy.wire.beginnings import Beginning, Beginnings, Place, key_of
 from proxy.wire.errors import Unparsed
 from proxy.wire.scan import Cursor, Json
 
@@ -39,7 +39,7 @@ class Reader:
     part_types: Collection[str] = ()
     """The types of content parts whose ``text`` is a leaf."""
 
-    def __init__(self, raw: bytes, memory: Memory | None = None) -> None:
+    def __init__(self, raw: bytes, memory: Beginnings | None = None) -> None:
         """Stand before the body's first value.  Raises :class:`Unparsed`, as every method does.
 
         What ``memory`` knows of a conversation is not read again.

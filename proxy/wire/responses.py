@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from proxy.types import Address, Message, Request, ToolCall
-from proxy.wire.beginnings import Memory
+from proxy.wire.beginnings import Beginnings
 from proxy.wire.errors import Unparsed
 from proxy.wire.reading import BREAKPOINTS, Content, Glimpse, Reader, glimpse, texts_of_content
 from proxy.wire.scan import Json
@@ -40,7 +40,7 @@ _ELSEWHERE: Final = frozenset({"previous_response_id", "conversation"})
 _STRINGS: Final = frozenset({"type", "role", "call_id", "name", *_CALLS.values()})
 
 
-def parse_responses(raw: bytes, memory: Memory | None = None) -> Request:
+def parse_responses(raw: bytes, memory: Beginnings | None = None) -> Request:
     """Read a responses body; what ``memory`` knows of it is not read again.
 
     Raises :class:`Unparsed`: invalid JSON or UTF-8, a known key of the body of the wrong type, or
